@@ -1,0 +1,132 @@
+"""Geometry of boxes. All functions are pure; boxes are xyxy in pixels, last dimension 4."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+EPS = 1e-6
+
+
+def area(boxes: Tensor) -> Tensor:
+    """(..., 4) -> (...), 0 for a reversed box."""
+    width_height = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0)
+    return width_height[..., 0] * width_height[..., 1]
+
+
+def centers(boxes: Tensor) -> Tensor:
+    """(..., 4) -> (..., 2) x and y."""
+    return (boxes[..., :2] + boxes[..., 2:]) / 2
+
+
+def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """Intersection and union, clamped to at least `EPS`, of boxes that broadcast."""
+    low = torch.maximum(a[..., :2], b[..., :2])
+    high = torch.minimum(a[..., 2:], b[..., 2:])
+    intersection = area(torch.cat([low, high], dim=-1))
+    union = _signed_area(a) + _signed_area(b) - intersection
+    return intersection, union.clamp(min=EPS)
+
+
+def _signed_area(boxes: Tensor) -> Tensor:
+    return (boxes[..., 2] - boxes[..., 0]) * (boxes[..., 3] - boxes[..., 1])
+
+
+def iou(a: Tensor, b: Tensor) -> Tensor:
+    """Intersection over union of (..., 4) and (..., 4), which broadcast -> (...)."""
+    intersection, union = _overlap(a, b)
+    return intersection / union
+
+
+def pairwise_iou(a: Tensor, b: Tensor) -> Tensor:
+    """(..., M, 4) and (..., G, 4) -> (..., M, G)."""
+    return iou(a.unsqueeze(-2), b.unsqueeze(-3))
+
+
+def giou(a: Tensor, b: Tensor) -> Tensor:
+    """Generalised IoU of boxes that broadcast, from -1 to 1 -> (...)."""
+    intersection, union = _overlap(a, b)
+    low = torch.minimum(a[..., :2], b[..., :2])
+    high = torch.maximum(a[..., 2:], b[..., 2:])
+    enclosing = area(torch.cat([low, high], dim=-1)).clamp(min=EPS)
+    return intersection / union - (enclosing - union) / enclosing
+
+
+def from_distances(points: Tensor, distances: Tensor) -> Tensor:
+    """Points (..., 2) and distances (..., 4) to left, top, right, bottom -> boxes."""
+    return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)
+
+
+def to_distances(points: Tensor, boxes: Tensor) -> Tensor:
+    """Distances (..., 4) from points to the left, top, right and bottom of boxes."""
+    return torch.cat([points - boxes[..., :2], boxes[..., 2:] - points], dim=-1)
+
+
+def centerness(points: Tensor, boxes: Tensor) -> Tensor:
+    """How central points are in boxes: (..., 2) and (..., 4) -> (...), 1 the centre, 0 outside."""
+    low, high = to_distances(points, boxes).clamp(min=0).chunk(2, dim=-1)
+    ratio = torch.minimum(low, high) / torch.maximum(low, high).clamp(min=EPS)
+    return ratio.prod(dim=-1).sqrt()
+
+
+def expected_bin(logits: Tensor, bins: int) -> Tensor:
+    """The mean of each edge's distribution: (..., 4·bins) -> (..., 4), in units of the stride."""
+    shares = logits.unflatten(-1, (4, bins)).softmax(dim=-1)
+    steps = torch.arange(bins, dtype=logits.dtype, device=logits.device)
+    mean: Tensor = (shares * steps).sum(dim=-1)
+    return mean
+
+
+@dataclass(frozen=True)
+class DistributionCoder:
+    """GFL: each edge is a distribution over `bins` distances, in units of the stride."""
+
+    bins: int
+
+    @property
+    def numbers(self) -> int:
+        """4 edges of `bins` logits."""
+        return 4 * self.bins
+
+    def decode(self, raw: Tensor, priors: Tensor, stride: Tensor) -> Tensor:
+        """Boxes around the priors' centres at the distributions' means."""
+        distances = expected_bin(raw, self.bins) * stride.unsqueeze(-1)
+        return from_distances(centers(priors), distances)
+
+
+@dataclass(frozen=True)
+class DistanceCoder:
+    """FCOS: each edge is a distance in pixels from the prior's centre."""
+
+    numbers: int = 4
+
+    def decode(self, raw: Tensor, priors: Tensor, stride: Tensor) -> Tensor:  # noqa: ARG002
+        """Boxes around the priors' centres."""
+        return from_distances(centers(priors), raw)
+
+
+@dataclass(frozen=True)
+class DeltaCoder:
+    """RetinaNet, ATSS, Faster R-CNN: shift and log-scale of an anchor, divided by `stds`."""
+
+    stds: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
+    numbers: int = 4
+    max_log_scale: float = abs(math.log(16 / 1000))
+
+    def decode(self, raw: Tensor, priors: Tensor, stride: Tensor) -> Tensor:  # noqa: ARG002
+        """Anchors shifted and scaled; the scale is clamped to 1000/16 and its inverse."""
+        deltas = raw * raw.new_tensor(self.stds)
+        size = priors[..., 2:] - priors[..., :2]
+        middle = centers(priors) + deltas[..., :2] * size
+        half = size * deltas[..., 2:].clamp(-self.max_log_scale, self.max_log_scale).exp() / 2
+        return torch.cat([middle - half, middle + half], dim=-1)
+
+    def encode(self, boxes: Tensor, priors: Tensor) -> Tensor:
+        """Deltas that decode to `boxes`."""
+        size = priors[..., 2:] - priors[..., :2]
+        shift = (centers(boxes) - centers(priors)) / size
+        scale = ((boxes[..., 2:] - boxes[..., :2]) / size).log()
+        return torch.cat([shift, scale], dim=-1) / boxes.new_tensor(self.stds)

@@ -1,0 +1,104 @@
+"""From a command line to a verb, and from what it returns to the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from detdistill.cli import experiments, parsers, tables, verbs
+from detdistill.train.experiment import to_dict
+
+Arguments = Sequence[str]
+
+
+def demo(arguments: Arguments) -> None:
+    """Trains what is missing and shows the table."""
+    options = parsers.demo().parse_args(list(arguments)).as_dict()
+    summary = verbs.demo(**options)
+    tables.demo_table(summary)
+    tables.say(f"\nThe report: {Path(options['out']) / 'report.html'}")
+
+
+def train(arguments: Arguments) -> None:
+    """Trains without a teacher."""
+    _train("train", arguments)
+
+
+def distill(arguments: Arguments) -> None:
+    """Trains with a teacher."""
+    _train("distill", arguments)
+
+
+def _train(command: str, arguments: Arguments) -> None:
+    request = experiments.from_arguments(command, arguments)
+    if request.print_config:
+        _print_config(request)
+        return
+    tables.say(f"Run folder: {request.out}")
+    found = verbs.fulfil(request)
+    tables.metrics_table(found["metrics"])
+    tables.say(f"\nThe trained detector: {request.out / 'student.safetensors'}")
+
+
+def _print_config(request: experiments.Request) -> None:
+    tables.say(yaml.safe_dump(to_dict(request.experiment), sort_keys=False).strip())
+
+
+def evaluate(arguments: Arguments) -> None:
+    """Shows COCO's numbers."""
+    found = verbs.evaluate(**parsers.evaluate().parse_args(list(arguments)).as_dict())
+    tables.say(f"{found['images']} {found['split']} images of {found['data']}")
+    tables.metrics_table(found["metrics"])
+
+
+def predict(arguments: Arguments) -> None:
+    """Shows how many objects were found in each picture."""
+    options = parsers.predict().parse_args(list(arguments)).as_dict()
+    found = verbs.predict(**options)
+    tables.show(
+        ["picture", "detections"],
+        [[path, str(len(objects))] for path, objects in found["images"].items()],
+    )
+    for reason in found["skipped"].values():
+        tables.warn(f"skipped: {reason}")
+    tables.say(f"\nDrawn pictures and detections.json: {options['out']}")
+
+
+def report(arguments: Arguments) -> None:
+    """Writes the page and says where it lies."""
+    tables.say(str(verbs.report(**parsers.report().parse_args(list(arguments)).as_dict())))
+
+
+def methods(arguments: Arguments) -> None:
+    """A table of methods, or all about one."""
+    name = parsers.methods().parse_args(list(arguments)).name
+    from detdistill.cli import listings
+
+    if name:
+        listings.show_method(name)
+    else:
+        listings.show_methods()
+
+
+def detectors(arguments: Arguments) -> None:
+    """A table of detectors."""
+    parsers.detectors().parse_args(list(arguments))
+    from detdistill.cli import listings
+
+    listings.show_detectors()
+
+
+def doctor(arguments: Arguments) -> None:
+    """The environment, and a dry run if any option is given."""
+    request = experiments.from_arguments("doctor", arguments)
+    if request.print_config:
+        _print_config(request)
+        return
+    from detdistill import doctor as checks
+    from detdistill.cli import diagnosis
+
+    diagnosis.show_environment(checks.environment())
+    if arguments:
+        diagnosis.show_dry_run(checks.dry_run(request.experiment))

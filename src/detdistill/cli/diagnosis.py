@@ -1,0 +1,84 @@
+"""What the doctor found, on the terminal."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+from detdistill.cli import tables
+from detdistill.doctor import DryRun, Shape, Term
+
+DROWNING = 0.9
+"""A method with a larger share of the gradient leaves the labels little say."""
+
+SECONDS_PER_MINUTE = 60
+
+
+def show_environment(found: Mapping[str, str]) -> None:
+    """Prints versions and hardware."""
+    tables.show(("environment", ""), found.items())
+
+
+def show_dry_run(run: DryRun) -> None:
+    """Prints matched tensors, losses, and what the training would take."""
+    tables.say("")
+    tables.show(
+        ("maps compared", "student", "teacher"),
+        [(pair.what, _size(pair.student), _size(pair.teacher)) for pair in run.pairs],
+    )
+    tables.say("")
+    tables.show(
+        ("loss at step 0", "value", "gradient norm", "share of gradient"),
+        [(term.name, f"{term.value:.4g}", _norm(term), f"{term.share:.0%}") for term in run.terms],
+    )
+    tables.say("")
+    tables.show(("to expect", ""), _expectations(run).items())
+    for line in _advice(run):
+        tables.say(f"\n{line}")
+
+
+def _expectations(run: DryRun) -> dict[str, str]:
+    memory = "unknown" if run.memory_mb is None else f"{run.memory_mb:,.0f} MB at most so far"
+    return {
+        "training images": f"{run.images:,}",
+        "student's first weights": run.origin,
+        **{f"parameters of the {name}": f"{count:,}" for name, count in run.parameters.items()},
+        "a step": f"{run.step_ms:.0f} ms on {run.device}",
+        "all steps": f"{_duration(run.seconds)}, evaluation not counted",
+        "memory": memory,
+    }
+
+
+def _advice(run: DryRun) -> list[str]:
+    if run.complaint:
+        return [f"This training would stop: {run.complaint}"]
+    return [
+        f"{method} has {share:.0%} of the gradient: smaller weights may do better."
+        for method, share in _shares(run).items()
+        if share > DROWNING
+    ] or ["Every loss is finite and reaches the student."]
+
+
+def _shares(run: DryRun) -> dict[str, float]:
+    """Each method's share of the gradient."""
+    shares: dict[str, float] = defaultdict(float)
+    for term in run.terms:
+        shares[term.name.partition("/")[0]] += term.share
+    return {method: share for method, share in shares.items() if method != "task"}
+
+
+def _size(shape: Shape | None) -> str:
+    """(16, 32, 24, 24) -> `32 channels, 24 x 24`."""
+    return "none" if shape is None else f"{shape[1]} channels, {shape[2]} x {shape[3]}"
+
+
+def _norm(term: Term) -> str:
+    return "does not reach the student" if term.gradient is None else f"{term.gradient:.4g}"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 2 * SECONDS_PER_MINUTE:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / SECONDS_PER_MINUTE)
+    hours, rest = divmod(minutes, SECONDS_PER_MINUTE)
+    return f"{hours} h {rest} min" if hours else f"{minutes} min"

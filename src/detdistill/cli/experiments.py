@@ -1,0 +1,189 @@
+"""Experiments from YAML files, recipes and options; a method's hyper-parameters are options too."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from detdistill import recipes
+from detdistill.cli.parser import Parser
+from detdistill.cli.settings import Settings, over, read, short, split_methods
+from detdistill.errors import UserError
+from detdistill.train.experiment import Experiment, Optimizer
+
+USAGES = {
+    "train": "[--student NAME] [--data DATA] [options]",
+    "distill": "--teacher RUN [--student NAME] [--data DATA] [--method NAMES] [options]",
+    "doctor": "[--teacher RUN] [--student NAME] [--data DATA] [--method NAMES] [options]",
+}
+
+PURPOSES = {
+    "train": "Trains a detector without a teacher.",
+    "distill": "Trains a student with a teacher; without --method it is exactly 'train'.",
+    "doctor": "Prints the environment; with any option of 'distill', also tries one step of it.",
+}
+
+METHOD_HELP = (
+    "methods joined by a plus, as crosskd+pkd; each adds options of its own, which --help shows "
+    "when --method is given"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What the user asked of `train`, `distill` or `doctor`."""
+
+    experiment: Experiment
+    out: Path
+    resume: bool = False
+    overwrite: bool = False
+    print_config: bool = False
+
+
+def from_arguments(command: str, arguments: Sequence[str]) -> Request:
+    """Reads a command line.
+
+    Raises:
+        UserError: an option or a name is unknown, or a value has the wrong type.
+    """
+    first = _Peek.parse(arguments)
+    written = read(recipe=first.recipe, config=first.config)
+    values, methods = split_methods(written, first.method)
+    if command == "train":
+        _refuse_teacher({"teacher": first.teacher or values.pop("teacher", None)}, methods)
+    _refuse_options_of_other_methods(arguments, methods)
+    parser = _parser(command, methods)
+    _preset(parser, values, origin=first.config or f"recipe {first.recipe}")
+    return _request(parser.parse_args(list(arguments)).as_dict(), methods)
+
+
+def from_settings(command: str, settings: Settings) -> Request:
+    """Reads a Python call: fields of `Experiment`, `method`, and a method's settings by its name.
+
+    Raises:
+        UserError: as `from_arguments`.
+    """
+    base = read(recipe=settings.get("recipe"), config=settings.get("config"))
+    values, methods = split_methods(over(base, settings), settings.get("method"))
+    if command == "train":
+        _refuse_teacher(values, methods)
+    parsed = _parser(command, methods).parse_object(values, defaults=True)
+    return _request(parsed.as_dict(), methods)
+
+
+def default_folder(experiment: Experiment) -> Path:
+    """`runs/<student>-<methods or alone>-<data>-s<seed>`."""
+    methods = "+".join(map(short, experiment.methods)) or "alone"
+    student = Path(experiment.student).stem
+    name = f"{student}-{methods}-{_data_word(experiment)}-s{experiment.seed}"
+    return Path("runs") / re.sub(r"[^\w.+-]+", "-", name)
+
+
+class _Peek(argparse.ArgumentParser):
+    """Reads only what decides which options there are."""
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> argparse.Namespace:
+        parser = cls(add_help=False, allow_abbrev=False)
+        for option in ("--config", "--recipe", "--method", "--teacher"):
+            parser.add_argument(option)
+        return parser.parse_known_args(list(arguments))[0]
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message.removeprefix("argument ") + ".")
+
+
+def _refuse_teacher(values: dict[str, Any], methods: Sequence[str]) -> None:
+    """A run file of `train` says `teacher: null`; anything else belongs to `distill`."""
+    if values.pop("teacher", None) or values.pop("method", None) or methods:
+        raise UserError("'train' has no teacher and no methods: use 'detdistill distill'.")
+
+
+def _refuse_options_of_other_methods(arguments: Sequence[str], chosen: Sequence[str]) -> None:
+    """`--crosskd.cut` without CrossKD is not a typing error, so it gets an answer of its own."""
+    words = (re.match(r"--(\w+)\.", argument) for argument in arguments)
+    unknown = {word[1] for word in words if word} - {"optimizer", *map(short, chosen)}
+    if not unknown:
+        return
+    from detdistill import methods
+
+    for name in sorted(unknown.intersection(methods.names())):
+        raise UserError(f"'--{name}.' options belong to method {name!r}: add --method {name}.")
+
+
+def _parser(command: str, methods: Iterable[str]) -> Parser:
+    parser = Parser(command, purpose=PURPOSES[command], usage=USAGES[command])
+    _add_run_options(parser)
+    if command == "train":
+        parser.add_class_arguments(Experiment, None, skip={"methods", "teacher"})
+    else:
+        parser.add_argument("--method", default="", help=METHOD_HELP)
+        parser.add_class_arguments(Experiment, None, skip={"methods"})
+    for name in methods:
+        _add_method_options(parser, name)
+    parser.hide_config_options()
+    return parser
+
+
+def _add_run_options(parser: Parser) -> None:
+    add = parser.add_argument
+    add("--config", help="YAML file with any of these options; the command line overrides it")
+    add("--recipe", help="settings that come with the package: " + ", ".join(recipes.names()))
+    add("--out", help="run folder; chosen from student, methods, data and seed if not given")
+    add("--resume", action="store_true", help="go on with an interrupted run")
+    add("--overwrite", action="store_true", help="replace a run that is there already")
+    add("--print_config", action="store_true", help="print the experiment as YAML and stop")
+
+
+def _add_method_options(parser: Parser, name: str) -> None:
+    """Imports what methods need, which takes a second, only if there is a method."""
+    from detdistill import methods
+    from detdistill.cli import hyperparameters
+
+    hyperparameters.add_options(parser, methods.find(name), short(name))
+
+
+def _preset(parser: Parser, values: Settings, *, origin: str) -> None:
+    """Makes the values of a file the defaults, checked as if they had been typed."""
+    try:
+        checked = parser.parse_object(dict(values), defaults=True)
+    except UserError as error:
+        raise UserError(f"{origin}: {error}") from error
+    parser.set_defaults(dict(_flat(checked.as_dict())))
+
+
+def _flat(values: Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """`{"optimizer": {"lr": 1}}` -> `optimizer.lr` and 1."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
+
+
+def _request(values: dict[str, Any], methods: Sequence[str]) -> Request:
+    experiment = _experiment(values, methods)
+    return Request(
+        experiment=experiment,
+        out=Path(values["out"]) if values["out"] else default_folder(experiment),
+        resume=values["resume"],
+        overwrite=values["overwrite"],
+        print_config=values["print_config"],
+    )
+
+
+def _experiment(values: dict[str, Any], methods: Sequence[str]) -> Experiment:
+    known = {field.name for field in fields(Experiment)}
+    chosen = {key: value for key, value in values.items() if key in known}
+    chosen["optimizer"] = Optimizer(**values["optimizer"])
+    return Experiment(**chosen, methods={name: values[short(name)] for name in methods})
+
+
+def _data_word(experiment: Experiment) -> str:
+    kind, _, place = experiment.data.partition(":")
+    word = f"{kind}-{Path(place).name}" if place else kind
+    return f"{word}-{experiment.images}images" if experiment.images else word

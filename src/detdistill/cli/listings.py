@@ -1,0 +1,140 @@
+"""What there is to choose from: methods and detectors."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from detdistill import detectors, methods
+from detdistill.cli import hyperparameters, tables
+
+COCO_CLASSES = 80
+"""Detectors are listed as they would be built for COCO."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodCard:
+    """One method."""
+
+    name: str
+    idea: str
+    paper: str
+    reads: str
+    differs: str
+    families: tuple[str, ...]
+    settings: dict[str, Any]
+    citation: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectorCard:
+    """One detector."""
+
+    name: str
+    parameters: int
+    strides: tuple[int, ...]
+    channels: int
+    tower_depth: int
+
+
+def method_cards() -> list[MethodCard]:
+    """All methods that come with the package."""
+    return [method_card(name) for name in methods.names()]
+
+
+def method_card(name: str) -> MethodCard:
+    """One method.
+
+    Raises:
+        UserError: there is no such method.
+    """
+    found = methods.find(name)
+    module = inspect.getmodule(found)
+    about = parts(inspect.getdoc(module) or "")
+    return MethodCard(
+        name=name,
+        idea=about["idea"],
+        paper=about.get("Paper", ""),
+        reads=about.get("Reads", ""),
+        differs=about.get("Differs", ""),
+        families=found.families,
+        settings={setting.name: setting.default for setting in hyperparameters.of(found)},
+        citation=getattr(found, "citation", ""),
+    )
+
+
+def parts(text: str) -> dict[str, str]:
+    """A method module's opening: its idea, and the lines `Paper:`, `Reads:`, `Differs:`."""
+    idea, *rest = re.split(r"^(Paper|Reads|Differs):\s*", text, flags=re.MULTILINE)
+    pairs = zip(rest[::2], rest[1::2], strict=True)
+    return {name: " ".join(part.split()) for name, part in (("idea", idea), *pairs)}
+
+
+def detector_cards() -> list[DetectorCard]:
+    """All detectors with a name."""
+    return [_detector_card(name) for name in detectors.names()]
+
+
+def show_methods() -> None:
+    """Prints the table of methods."""
+    rows = [
+        (card.name, card.reads, ", ".join(card.families), _written(card), card.paper)
+        for card in method_cards()
+    ]
+    tables.show(("method", "reads", "families", "hyper-parameters", "paper"), rows)
+    tables.say("\nCombine them with a plus, as crosskd+pkd. 'detdistill methods NAME' says more.")
+
+
+def show_method(name: str) -> None:
+    """Prints all about one method."""
+    card = method_card(name)
+    tables.say(f"{card.name}\n\n{card.idea}\n")
+    about = {"Paper": card.paper, "Reads": card.reads, "Differs": card.differs}
+    for title, text in {**about, "Families": ", ".join(card.families)}.items():
+        tables.say(f"{title + ':':<10}{text}")
+    tables.say("\nHyper-parameters")
+    rows = [
+        (f"--{name}.{setting.name}", tables.written(setting.default), setting.meaning)
+        for setting in hyperparameters.of(methods.find(name))
+    ]
+    tables.show(("option", "default", "meaning"), rows)
+    if card.citation:
+        tables.say(f"\n{card.citation}")
+
+
+def show_detectors() -> None:
+    """Prints the table of detectors."""
+    rows = [
+        (
+            card.name,
+            f"{card.parameters / 1e6:.2f} M",
+            ", ".join(map(str, card.strides)),
+            str(card.channels),
+            str(card.tower_depth),
+        )
+        for card in detector_cards()
+    ]
+    columns = ("detector", "parameters", "strides", "neck channels", "tower depth")
+    tables.show(columns, rows)
+    tables.say(f"\nFor {COCO_CLASSES} classes. A width behind the name scales it: gfl-r50-w0.25.")
+
+
+def _detector_card(name: str) -> DetectorCard:
+    """Built without memory or initialisation, for its figures alone."""
+    import torch
+
+    with torch.device("meta"):
+        detector = detectors.build(name, [str(number) for number in range(COCO_CLASSES)])
+    return DetectorCard(
+        name=name,
+        parameters=sum(parameter.numel() for parameter in detector.parameters()),
+        strides=detector.spec.strides,
+        channels=detector.spec.channels,
+        tower_depth=detector.spec.tower_depth,
+    )
+
+
+def _written(card: MethodCard) -> str:
+    return ", ".join(f"{name} {tables.written(default)}" for name, default in card.settings.items())

@@ -1,0 +1,77 @@
+"""The option parser: jsonargparse, with its complaints turned into one clear sentence."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from difflib import get_close_matches
+from typing import NoReturn
+
+import jsonargparse
+
+from detdistill.errors import UserError
+
+jsonargparse.set_parsing_settings(docstring_parse_attribute_docstrings=True)
+
+
+class Parser(jsonargparse.ArgumentParser):
+    """A parser of one command that raises `UserError` instead of leaving the process."""
+
+    def __init__(self, command: str, *, purpose: str, usage: str) -> None:
+        super().__init__(
+            prog=f"detdistill {command}",
+            description=purpose,
+            usage=f"detdistill {command} {usage}",
+            allow_abbrev=False,
+            print_config=None,
+        )
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        """Called by jsonargparse for anything that it does not understand."""
+        raise UserError(self.explain(message)) from ex
+
+    def explain(self, message: str) -> str:
+        """A complaint of jsonargparse in our words."""
+        unknown = re.match(r"unrecognized arguments: (.*)", message, re.IGNORECASE | re.DOTALL)
+        if unknown:
+            return self._unknown(unknown[1].split())
+        refused = re.search(r"(?:Group '([\w.]+)' does not accept o|O)ption '([\w.]+)'", message)
+        if refused:
+            return self._unknown([f"--{'.'.join(filter(None, refused.groups()))}"])
+        wrong = re.match(r'Parser key "([^"]+)":\s*(.*)', message, re.DOTALL)
+        if wrong:
+            return f"--{wrong[1]} {_wrong_value(wrong[2])}."
+        return " ".join(message.replace("argument ", "").split()).rstrip(".") + "."
+
+    def _unknown(self, words: list[str]) -> str:
+        options = [word.partition("=")[0] for word in words if word.startswith("-")]
+        if not options:
+            return f"Unexpected argument {words[0]!r}. '{self.prog} --help' lists what there is."
+        near = get_close_matches(options[0], self.options(), n=1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"Unknown option {options[0]!r}.{hint} '{self.prog} --help' lists them."
+
+    def options(self) -> list[str]:
+        """Everything that can be written with two dashes."""
+        return [name for action in self._actions for name in action.option_strings]
+
+    def hide_config_options(self) -> None:
+        """Groups of options get a `--group CONFIG` of their own, which helps nobody."""
+        for action in self._actions:
+            if action.metavar == "CONFIG":
+                action.help = argparse.SUPPRESS
+
+
+def _wrong_value(complaint: str) -> str:
+    """What was expected and what came, from jsonargparse's long form."""
+    expected = re.findall(r"Expected an? (.+?)(?:\. Got value|\n|$)", complaint)
+    got = re.search(r"(?:Got|Given) value: (.*)", complaint, re.DOTALL)
+    if not expected or not got:
+        return "is wrong: " + " ".join(complaint.split()).rstrip(".")
+    return f"takes {' or '.join(map(_type_name, expected))}, not {got[1].strip()!r}"
+
+
+def _type_name(expected: str) -> str:
+    """`<class 'int'>` -> `int`, `typing.Literal['a', 'b']` -> `one of 'a', 'b'`."""
+    plain = re.sub(r"<class '([\w.]+)'>", r"\1", expected).replace("NoneType", "null")
+    return re.sub(r"typing\.Literal\[(.*)\]", r"one of \1", plain)

@@ -1,0 +1,88 @@
+"""The options of the commands that are not experiments."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from detdistill.cli.parser import Parser
+
+CHECKPOINT = "a run folder or a .safetensors file"
+
+
+def demo() -> Parser:
+    """Options of `demo`."""
+    parser = Parser(
+        "demo",
+        purpose="Trains a teacher, a student alone and distilled students on built-in data, "
+        "and reports. What is finished in the folder already is kept.",
+        usage="[--budget tiny|small] [--out FOLDER] [--overwrite]",
+    )
+    parser.add_argument(
+        "--budget",
+        type=Literal["tiny", "small"],
+        default="small",
+        help="on two cores, tiny takes about a minute and small less than ten",
+    )
+    parser.add_argument("--out", default="runs/demo", help="folder for runs, summary and report")
+    parser.add_argument("--overwrite", action="store_true", help="train everything anew")
+    return parser
+
+
+def evaluate() -> Parser:
+    """Options of `evaluate`."""
+    parser = Parser(
+        "evaluate",
+        purpose="COCO metrics of a checkpoint on a data set.",
+        usage="CHECKPOINT [--data DATA] [--split train|tune|test] [--out FILE]",
+    )
+    parser.add_argument("checkpoint", help=CHECKPOINT)
+    parser.add_argument("--data", default="shapes", help="shapes, shapes:hard, coco:PATH")
+    parser.add_argument(
+        "--split",
+        type=Literal["train", "tune", "test"],
+        default="test",
+        help="part of the data set",
+    )
+    parser.add_argument("--out", help="JSON file to write the numbers to")
+    return parser
+
+
+def predict() -> Parser:
+    """Options of `predict`."""
+    parser = Parser(
+        "predict",
+        purpose="Detections and drawn pictures for image files.",
+        usage="CHECKPOINT PATHS... --out FOLDER [--score SCORE]",
+    )
+    parser.add_argument("checkpoint", help=CHECKPOINT)
+    parser.add_argument("paths", nargs="+", help="pictures, folders of them, patterns as '*.jpg'")
+    parser.add_argument("--out", required=True, help="for drawn pictures and detections.json")
+    parser.add_argument(
+        "--score",
+        type=float,
+        default=0.3,
+        help="detections below this are not drawn; detections.json has all",
+    )
+    return parser
+
+
+def report() -> Parser:
+    """Options of `report`."""
+    parser = Parser(
+        "report", purpose="One HTML page from run folders.", usage="FOLDERS... [--out FILE]"
+    )
+    parser.add_argument("folders", nargs="+", help="run folders, or folders that hold some")
+    parser.add_argument("--out", help="the HTML file; report.html in the first folder if not given")
+    return parser
+
+
+def methods() -> Parser:
+    """Options of `methods`."""
+    parser = Parser("methods", purpose="The distillation methods.", usage="[NAME]")
+    parser.add_argument("name", nargs="?", help="show all about one method")
+    return parser
+
+
+def detectors() -> Parser:
+    """Options of `detectors`: none."""
+    return Parser("detectors", purpose="The detectors that can be named.", usage="")

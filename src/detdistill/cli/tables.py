@@ -1,0 +1,96 @@
+"""Tables on the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def console() -> Console:
+    """Standard output; as wide as it needs to be where nobody is watching."""
+    output = Console(highlight=False)
+    return output if output.is_terminal else Console(highlight=False, width=160)
+
+
+def say(text: str) -> None:
+    """Prints text as it is, never broken or coloured."""
+    console().print(text, markup=False, soft_wrap=True)
+
+
+def warn(text: str) -> None:
+    """Prints text to standard error, as it is."""
+    Console(stderr=True).print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def show(
+    columns: Sequence[str], rows: Iterable[Sequence[str]], *, title: str | None = None
+) -> None:
+    """Prints a table; a column of numbers is aligned at the right."""
+    table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
+    cells = list(rows)
+    for place, column in enumerate(columns):
+        numbers = all(row[place][:1].isdigit() or row[place] in {"", "-"} for row in cells)
+        table.add_column(column, justify="right" if numbers else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*row)
+    console().print(table)
+
+
+def demo_table(summary: Mapping[str, Any]) -> None:
+    """The demo's outcome: one row per training."""
+    rows = [
+        ("teacher", summary["teacher"]),
+        ("student alone", summary["student"]),
+        ("student alone, equal compute", summary["student_equal_compute"]),
+        *((f"student + {name}", row) for name, row in summary["methods"].items()),
+    ]
+    columns = (
+        "",
+        "AP",
+        "AP50",
+        "APs",
+        "APm",
+        "APl",
+        "gap closed",
+        "steps",
+        "ms a step",
+        "parameters",
+    )
+    show(columns, [(name, *_demo_cells(row)) for name, row in rows])
+
+
+def _demo_cells(row: Mapping[str, Any]) -> list[str]:
+    closed = row.get("gap_closed")
+    return [
+        *(percent(row[name]) for name in ("AP", "AP50", "APs", "APm", "APl")),
+        "" if closed is None else f"{closed:.0%}",
+        str(row["step"]),
+        f"{row['cost']['step_ms']:.0f}",
+        f"{row['facts']['parameters']:,}",
+    ]
+
+
+def metrics_table(metrics: Mapping[str, Any]) -> None:
+    """The twelve COCO numbers and the AP of every class, in percent."""
+    numbers = {name: value for name, value in metrics.items() if name != "per_class"}
+    show(list(numbers), [[percent(value) for value in numbers.values()]])
+    classes = sorted(metrics.get("per_class", {}).items(), key=lambda item: -item[1])
+    if classes:
+        console().print()
+        show(["class", "AP"], [(name, percent(value)) for name, value in classes])
+
+
+def percent(fraction: float) -> str:
+    """A COCO number in percent; a dash where it is undefined."""
+    return "-" if fraction < 0 else f"{100 * fraction:.1f}"
+
+
+def written(value: object) -> str:
+    """A setting as it is typed on the command line."""
+    words = {None: "null", True: "true", False: "false"}
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(written, value))}]"
+    return words[value] if value is None or isinstance(value, bool) else str(value)

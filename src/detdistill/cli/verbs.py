@@ -1,0 +1,165 @@
+"""The commands as Python functions. Each returns what the command line prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from detdistill.files import write_json
+
+if TYPE_CHECKING:
+    from detdistill.cli.experiments import Request
+    from detdistill.doctor import DryRun
+
+Split = Literal["train", "tune", "test"]
+
+
+def demo(
+    *, budget: Literal["tiny", "small"] = "small", out: str = "runs/demo", overwrite: bool = False
+) -> dict[str, Any]:
+    """Trains a teacher, a student alone and distilled students on built-in data, and reports.
+
+    Args:
+        budget: tiny takes about a minute on two cores, small less than ten.
+        out: folder for the runs, summary.json and report.html; what is finished there is kept
+        overwrite: train anew what is there already
+
+    Returns:
+        What `summary.json` holds.
+    """
+    from detdistill import demo as runner
+
+    summary = runner.run(budget, Path(out), overwrite=overwrite)
+    report([out], out=f"{out}/report.html")
+    return summary
+
+
+def train(**settings: Any) -> dict[str, Any]:  # noqa: ANN401 - fields of Experiment
+    """Trains a detector without a teacher.
+
+    Args:
+        settings: fields of `Experiment`, and `recipe`, `config`, `out`, `resume`, `overwrite`.
+
+    Returns:
+        What `evaluation.json` in the run folder holds.
+    """
+    return _trained("train", settings)
+
+
+def distill(**settings: Any) -> dict[str, Any]:  # noqa: ANN401 - fields of Experiment
+    """Trains a student with a teacher; without `method` it is exactly `train`.
+
+    Args:
+        settings: as for `train`, and `teacher`, `method` and the hyper-parameters of each method
+            under its name: `distill(teacher="runs/teacher", method="pkd", pkd={"weight": 6.0})`.
+
+    Returns:
+        What `evaluation.json` in the run folder holds.
+    """
+    return _trained("distill", settings)
+
+
+def fulfil(request: Request) -> dict[str, Any]:
+    """Trains what a request asks for."""
+    from detdistill.train import loop
+
+    return loop.train(
+        request.experiment, request.out, resume=request.resume, overwrite=request.overwrite
+    )
+
+
+def evaluate(
+    checkpoint: str, *, data: str = "shapes", split: Split = "test", out: str | None = None
+) -> dict[str, Any]:
+    """COCO metrics of a checkpoint on a data set.
+
+    Args:
+        checkpoint: a run folder or a .safetensors file
+        data: shapes, shapes:hard, coco:PATH
+        split: the part of the data set that is used
+        out: JSON file to write the numbers to
+
+    Returns:
+        The twelve numbers as fractions under `metrics`, with `data`, `split` and `images`.
+    """
+    from detdistill import data as datasets
+    from detdistill.evaluate import evaluate_detector
+    from detdistill.interop import checkpoint as checkpoints
+
+    checkpoints.locate(checkpoint)
+    dataset = datasets.open(data, split)
+    metrics, _ = evaluate_detector(checkpoints.load(checkpoint), dataset)
+    found = {"metrics": metrics.to_dict(), "data": data, "split": split, "images": len(dataset)}
+    if out:
+        write_json(Path(out), found)
+    return found
+
+
+def predict(
+    checkpoint: str, paths: Sequence[str], *, out: str, score: float = 0.3
+) -> dict[str, Any]:
+    """Detections and drawn pictures for image files.
+
+    Args:
+        checkpoint: a run folder or a .safetensors file
+        paths: pictures, folders of pictures, or patterns such as '*.jpg'
+        out: folder for the drawn pictures and detections.json
+        score: detections below this are not drawn; detections.json has all
+
+    Returns:
+        `images`, the detections of each picture by its path, and `skipped`, what could not be read.
+    """
+    from detdistill.cli import pictures
+
+    return pictures.predict(checkpoint, paths, Path(out), score=score)
+
+
+def report(folders: Sequence[str], *, out: str | None = None) -> Path:
+    """One HTML page from run folders.
+
+    Args:
+        folders: run folders, or folders that hold some
+        out: the HTML file; report.html in the first folder if not given
+
+    Returns:
+        The page.
+    """
+    from detdistill.report import build
+
+    paths = [Path(folder) for folder in folders]
+    return build(paths, Path(out) if out else paths[0] / "report.html")
+
+
+def methods() -> list[dict[str, Any]]:
+    """Every method: name, idea, paper, what it reads, families, hyper-parameters."""
+    from detdistill.cli import listings
+
+    return [asdict(card) for card in listings.method_cards()]
+
+
+def detectors() -> list[dict[str, Any]]:
+    """Every named detector: name, parameters, strides, channels, for 80 classes."""
+    from detdistill.cli import listings
+
+    return [asdict(card) for card in listings.detector_cards()]
+
+
+def doctor(**settings: Any) -> tuple[dict[str, str], DryRun | None]:  # noqa: ANN401
+    """The environment, and, if there are settings, one tried step of that experiment.
+
+    Args:
+        settings: as for `distill`.
+    """
+    from detdistill import doctor as checks
+    from detdistill.cli import experiments
+
+    request = experiments.from_settings("doctor", settings) if settings else None
+    return checks.environment(), checks.dry_run(request.experiment) if request else None
+
+
+def _trained(command: str, settings: dict[str, Any]) -> dict[str, Any]:
+    from detdistill.cli import experiments
+
+    return fulfil(experiments.from_settings(command, settings))

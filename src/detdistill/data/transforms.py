@@ -1,0 +1,78 @@
+"""Changes of a picture that move its boxes along."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from detdistill.data.dataset import Dataset, Sample
+
+
+def flip(sample: Sample) -> Sample:
+    """The sample mirrored left to right: x becomes W - x."""
+    width = sample.image.shape[-1]
+    left, top, right, bottom = sample.boxes.unbind(-1)
+    boxes = torch.stack([width - right, top, width - left, bottom], dim=-1)
+    return replace(sample, image=sample.image.flip(-1), boxes=boxes)
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """Scales a picture, proportions kept, as large as both limits allow."""
+
+    shorter: int = 800
+    """Largest length of the shorter side."""
+    longer: int = 1333
+    """Largest length of the longer side."""
+
+    def size(self, height: int, width: int) -> tuple[int, int]:
+        """The new height and width, rounded to whole pixels."""
+        scale = min(self.shorter / min(height, width), self.longer / max(height, width))
+        return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
+
+    def __call__(self, sample: Sample) -> Sample:
+        """The sample at its new size."""
+        from torchvision.transforms.v2 import functional
+
+        height, width = sample.size
+        new_height, new_width = self.size(height, width)
+        if (new_height, new_width) == (height, width):
+            return sample
+        image = functional.resize(sample.image, [new_height, new_width], antialias=True)
+        scale = torch.tensor([new_width / width, new_height / height]).repeat(2)
+        return replace(sample, image=image, boxes=sample.boxes * scale)
+
+
+class Resized:
+    """A data set with its pictures resized; its ground truth stays that of the originals."""
+
+    def __init__(self, dataset: Dataset, resize: Resize) -> None:
+        self._dataset = dataset
+        self._resize = resize
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The data set's."""
+        return self._dataset.classes
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """The data set's."""
+        return self._dataset.category_ids
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """The data set's."""
+        return self._dataset.notes
+
+    def __len__(self) -> int:
+        return len(self._dataset)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._resize(self._dataset[index])
+
+    def ground_truth(self) -> dict[str, Any]:
+        """The data set's."""
+        return self._dataset.ground_truth()

@@ -1,0 +1,23 @@
+"""Detectors: the students and the teachers."""
+
+from detdistill.detectors.dense import Architecture
+from detdistill.detectors.detector import Detector
+from detdistill.detectors.presets import (
+    build,
+    describe,
+    from_architecture,
+    from_card,
+    names,
+    to_card,
+)
+
+__all__ = [
+    "Architecture",
+    "Detector",
+    "build",
+    "describe",
+    "from_architecture",
+    "from_card",
+    "names",
+    "to_card",
+]

@@ -1,0 +1,131 @@
+"""Detectors by name, and detectors as JSON."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from detdistill.detectors.backbones import RESNET_BLOCKS, Backbone
+from detdistill.detectors.dense import Architecture, DenseDetector, Preprocessing, Selection
+from detdistill.detectors.detector import Detector
+from detdistill.detectors.gfl import gfl
+from detdistill.errors import UserError, unknown_name
+
+FAMILIES: dict[str, Callable[[Architecture], DenseDetector]] = {"gfl": gfl}
+MINI_WIDTHS = (8, 16, 32)
+
+_NAME = re.compile(r"(?P<family>[a-z]+)-(?P<backbone>r\d+|mini|timm/[\w.]+)(-w(?P<width>[\d.]+))?")
+
+
+def names() -> list[str]:
+    """The detectors with a name; `-w0.25` behind a full-size one scales the backbone's width."""
+    full = [f"{family}-r{depth}" for family in FAMILIES for depth in RESNET_BLOCKS]
+    return full + [f"{family}-mini-w{width}" for family in FAMILIES for width in MINI_WIDTHS]
+
+
+def describe(name: str, classes: Sequence[str]) -> Architecture:
+    """What a name stands for.
+
+    Raises:
+        UserError: no detector has this name.
+    """
+    match = _NAME.fullmatch(name)
+    if match is None or match["family"] not in FAMILIES:
+        raise unknown_name("detector", name, names())
+    if match["backbone"] == "mini":
+        return _mini(match["family"], _mini_width(name, match["width"]), tuple(classes))
+    if match["backbone"].startswith("r") and int(match["backbone"][1:]) not in RESNET_BLOCKS:
+        raise unknown_name("detector", name, names())
+    return _full(match["family"], match["backbone"], _multiplier(name, match["width"]), classes)
+
+
+def build(name: str, classes: Sequence[str]) -> Detector:
+    """A detector with fresh weights.
+
+    Raises:
+        UserError: no detector has this name, or there are no classes.
+    """
+    if not classes:
+        raise UserError(f"Detector {name!r} needs at least one class, the data set has none.")
+    return from_architecture(describe(name, classes))
+
+
+def from_architecture(architecture: Architecture) -> Detector:
+    """A detector with fresh weights."""
+    return FAMILIES[architecture.family](architecture)
+
+
+def to_card(architecture: Architecture) -> dict[str, Any]:
+    """The architecture as plain JSON values."""
+    return asdict(architecture)
+
+
+def from_card(card: dict[str, Any]) -> Architecture:
+    """The architecture that `to_card` described.
+
+    Raises:
+        UserError: the card is of another version or of something else.
+    """
+    parts = {"backbone": Backbone, "preprocessing": Preprocessing, "selection": Selection}
+    try:
+        built = {key: kind(**_tuples(card[key])) for key, kind in parts.items()}
+        architecture = Architecture(**_tuples({**card, **built}))
+    except (KeyError, TypeError) as error:
+        raise UserError(
+            f"The card does not describe a detector of this version: {error}."
+        ) from error
+    if architecture.family not in FAMILIES:
+        raise unknown_name("detector family", architecture.family, FAMILIES)
+    return architecture
+
+
+def _full(family: str, backbone: str, width: float, classes: Sequence[str]) -> Architecture:
+    """The detector of the papers: levels at strides 8 to 128, 256 channels, four convolutions."""
+    name = backbone if backbone.startswith("timm/") else f"resnet{backbone[1:]}"
+    return Architecture(
+        family=family,
+        backbone=Backbone(name=name, width=round(64 * width), stages=(2, 3, 4)),
+        classes=tuple(classes),
+    )
+
+
+def _mini(family: str, width: int, classes: tuple[str, ...]) -> Architecture:
+    """A detector for images of about 128 pixels: strides 4 to 16, 32 channels, two convolutions."""
+    return Architecture(
+        family=family,
+        backbone=Backbone(name="resnet18", width=width, stages=(1, 2, 3)),
+        classes=classes,
+        neck_channels=32,
+        extra_levels=0,
+        tower_channels=32,
+        tower_depth=2,
+        norm_groups=8,
+        reg_max=8,
+        anchor_scale=5.0,
+    )
+
+
+def _mini_width(name: str, width: str | None) -> int:
+    if width is None or not width.isdigit() or not int(width):
+        raise UserError(
+            f"Detector {name!r} needs a whole first-stage width, such as "
+            + ", ".join(name.split("-w", maxsplit=1)[0] + f"-w{w}" for w in MINI_WIDTHS)
+            + "."
+        )
+    return int(width)
+
+
+def _multiplier(name: str, width: str | None) -> float:
+    multiplier = float(width) if width else 1.0
+    if multiplier <= 0 or not (64 * multiplier).is_integer():
+        raise UserError(
+            f"Detector {name!r}: the width must be a multiple of 1/64 above 0, such as 0.25."
+        )
+    return multiplier
+
+
+def _tuples(values: dict[str, Any]) -> dict[str, Any]:
+    """JSON has lists where the dataclasses have tuples."""
+    return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}

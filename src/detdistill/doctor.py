@@ -1,0 +1,233 @@
+"""Looks at the machine, and tries one step of an experiment before hours are spent on it.
+
+Nothing is written. What is printed answers: do teacher and student fit, is every loss finite and
+does it reach the student, does one of them drown the others, how long and how much memory.
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from itertools import zip_longest
+
+import torch
+from torch import Tensor, nn
+
+from detdistill import data
+from detdistill.detectors import Detector
+from detdistill.evaluate.run import evaluating
+from detdistill.structures import Batch, DetectorOutput, Reads
+from detdistill.train import engine, reach
+from detdistill.train import environment as machine
+from detdistill.train.assembly import Assembly, build
+from detdistill.train.experiment import Experiment, check
+from detdistill.train.trainer import Trainer
+
+TIMED_STEPS = 4
+"""Optimizer steps of the dry run; the first one is slower and does not count."""
+
+PACKAGES = ("torchvision", "timm", "accelerate", "safetensors", "hotcoco", "jsonargparse")
+EXTRAS = ("tensorboard", "pycocotools")
+
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A map of the student and the map of the teacher that it is compared with."""
+
+    what: str
+    student: Shape | None
+    teacher: Shape | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One loss on the first batch."""
+
+    name: str
+    value: float
+    gradient: float | None
+    """Norm of its gradient over the student's parameters; None if it does not reach them."""
+    share: float
+    """Of the sum of these norms."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DryRun:
+    """What one tried step tells."""
+
+    origin: str
+    """Where the student's first weights come from."""
+    images: int
+    """Training images."""
+    parameters: Mapping[str, int]
+    """Of the student, of the teacher, and of the methods' own layers."""
+    pairs: tuple[Pair, ...]
+    terms: tuple[Term, ...]
+    complaint: str | None
+    """What would stop the training."""
+    step_ms: float
+    seconds: float
+    """What all steps would take, without evaluation."""
+    memory_mb: float | None
+    device: str
+
+
+def environment() -> dict[str, str]:
+    """Versions and hardware, in words."""
+    found = machine.describe()
+    facts = {name: found[name] for name in ("detdistill", "python", "torch")}
+    return {
+        **{name: str(value) for name, value in facts.items()},
+        **{name: _version(name) or "missing" for name in PACKAGES},
+        **{f"{name} (optional)": _version(name) or "not installed" for name in EXTRAS},
+        "system": found["platform"],
+        "processor": found["cpu"],
+        "cores": f"{_usable_cores()} usable of {found['cores']}",
+        "threads": f"{found['threads']} for one training",
+        "GPU": found["gpu"] or "none",
+        "bf16": "yes" if _has_bf16() else "no",
+    }
+
+
+def dry_run(experiment: Experiment) -> DryRun:
+    """Builds everything and takes a few steps on the first training images, in memory only.
+
+    Raises:
+        UserError: the experiment cannot be trained; the message is what training would say.
+    """
+    check(experiment)
+    parts = build(experiment)
+    trainer = Trainer(parts.step, experiment, engine.start(experiment))
+    batch = trainer.place(next(_batches(experiment, parts)))
+    pairs = tuple(_pairs(parts, batch))
+    found = reach.arrivals(parts.step, batch)
+    step_ms = _step_ms(trainer, _batches(experiment, parts))
+    device = batch.images.device
+    return DryRun(
+        origin=parts.origin,
+        images=len(parts.data),
+        parameters=_parameters(parts),
+        pairs=pairs,
+        terms=_terms(found),
+        complaint=reach.complaint(found),
+        step_ms=step_ms,
+        seconds=step_ms * experiment.steps / 1e3,
+        memory_mb=machine.peak_memory_mb(device),
+        device=str(device),
+    )
+
+
+def _batches(experiment: Experiment, parts: Assembly) -> Iterator[Batch]:
+    return data.stream(
+        parts.data,
+        seed=experiment.seed,
+        batch_size=experiment.batch_size,
+        steps=TIMED_STEPS,
+        accumulate=experiment.accumulate,
+        flip=experiment.flip,
+    )
+
+
+def _step_ms(trainer: Trainer, batches: Iterator[Batch]) -> float:
+    """Median time of an optimizer step."""
+    ready = iter(list(batches))
+    times = []
+    for _ in range(TIMED_STEPS):
+        start = time.perf_counter()
+        trainer.advance(ready)
+        _wait(trainer)
+        times.append((time.perf_counter() - start) * 1e3)
+    return statistics.median(times[1:])
+
+
+def _wait(trainer: Trainer) -> None:
+    device = next(trainer.step.student.parameters()).device
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def _pairs(parts: Assembly, batch: Batch) -> Iterator[Pair]:
+    """Neck levels, and the cuts of the towers and the backbone levels that the methods read."""
+    reads = parts.step.reads
+    student = _maps(_output(parts.student, batch, reads))
+    teacher = _maps(_output(parts.teacher, batch, reads)) if parts.teacher else {}
+    for what in dict.fromkeys([*student, *teacher]):
+        levels = zip_longest(student.get(what, ()), teacher.get(what, ()))
+        for level, (mine, other) in enumerate(levels):
+            yield Pair(what=f"{what}, level {level}", student=_shape(mine), teacher=_shape(other))
+
+
+def _output(detector: Detector, batch: Batch, reads: Reads) -> DetectorOutput:
+    with evaluating(detector):
+        output: DetectorOutput = detector(batch.images, batch.truth.sizes, reads)
+        return output
+
+
+def _maps(output: DetectorOutput) -> dict[str, tuple[Tensor, ...]]:
+    maps = {"neck": output.neck}
+    for cut in sorted(output.trace.cls) if output.trace else ():
+        maps[f"classification tower after block {cut}"] = output.towers.cls[cut]
+        maps[f"box tower after block {cut}"] = output.towers.reg[cut]
+    return maps | ({"backbone": output.backbone} if output.backbone else {})
+
+
+def _shape(tensor: Tensor | None) -> Shape | None:
+    return None if tensor is None else tuple(tensor.shape)
+
+
+def _terms(found: Mapping[str, reach.Arrival]) -> tuple[Term, ...]:
+    total = sum(arrival.gradient or 0.0 for arrival in found.values()) or 1.0
+    return tuple(
+        Term(
+            name=name,
+            value=arrival.value,
+            gradient=arrival.gradient,
+            share=(arrival.gradient or 0.0) / total,
+        )
+        for name, arrival in found.items()
+    )
+
+
+def _parameters(parts: Assembly) -> dict[str, int]:
+    modules: dict[str, nn.Module | None] = {
+        "student": parts.student,
+        "teacher": parts.teacher,
+        "methods": parts.step.methods,
+    }
+    return {
+        name: sum(parameter.numel() for parameter in module.parameters())
+        for name, module in modules.items()
+        if module is not None
+    }
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _has_bf16() -> bool:
+    """Whether the device computes in bf16 itself, instead of imitating it."""
+    if torch.cuda.is_available():
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
+
+
+def _cpu_flags() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - a device file
+            return next((line for line in file if line.startswith("flags")), "")
+    except OSError:
+        return ""
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None

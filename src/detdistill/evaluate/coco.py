@@ -1,0 +1,228 @@
+"""COCO's twelve numbers for a set of detections: the one file that knows the metrics library.
+
+hotcoco computes them; pycocotools does where hotcoco is missing, slower and bit for bit the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from typing import Any, Literal, Self, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from detdistill.errors import UserError
+
+Library = Literal["hotcoco", "pycocotools"]
+Floats = npt.NDArray[np.float64]
+Record = Mapping[str, Any]
+
+NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
+"""The twelve numbers in COCO's order."""
+
+_ALL_AREAS, _MOST_DETECTIONS = 0, -1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metrics:
+    """The twelve numbers of a COCO evaluation, as fractions.
+
+    A number is -1, as in COCO, where there is nothing to measure: `APs` of a data set without
+    small objects, say. Leave such numbers out of any mean.
+    """
+
+    AP: float
+    """Mean over classes and over the IoU thresholds 0.50, 0.55, ..., 0.95."""
+    AP50: float
+    AP75: float
+    APs: float
+    """Of objects smaller than 32 x 32 pixels."""
+    APm: float
+    APl: float
+    """Of objects larger than 96 x 96 pixels."""
+    AR1: float
+    """Share of objects found when one detection per image and class counts."""
+    AR10: float
+    AR100: float
+    ARs: float
+    ARm: float
+    ARl: float
+    per_class: Mapping[str, float] = field(default_factory=dict)
+    """AP of every class by name, in the order of the data set's categories."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: the twelve numbers in COCO's order, then `per_class`."""
+        numbers = {name: getattr(self, name) for name in NAMES}
+        return {**numbers, "per_class": dict(self.per_class)}
+
+    @classmethod
+    def from_dict(cls, content: Record) -> Self:
+        """What `to_dict` wrote; other keys are passed over.
+
+        Raises:
+            UserError: a number is missing.
+        """
+        missing = [name for name in NAMES if name not in content]
+        if missing:
+            raise UserError(f"These are not COCO metrics: {', '.join(missing)} missing.")
+        numbers = {name: float(content[name]) for name in NAMES}
+        return cls(**numbers, per_class=dict(content.get("per_class", {})))
+
+
+def evaluate(
+    ground_truth: Record, detections: Iterable[Record], *, library: Library | None = None
+) -> Metrics:
+    """Compares detections with the truth. Prints nothing and changes neither.
+
+    Objects are renumbered from 1: pycocotools takes an object with the id 0 for one that was never
+    found, and mixes up objects that share an id.
+
+    Args:
+        ground_truth: COCO's `images`, `annotations` and `categories`. An object without `area` has
+            its box's, one without `iscrowd` is no crowd.
+        detections: COCO results: `image_id`, `category_id`, `bbox` as x, y, width, height, `score`.
+            Equal scores rank in this order.
+        library: who computes; None for the fastest that is installed.
+
+    Raises:
+        UserError: a detection is incomplete or names an unknown image or category, or there is no
+            metrics library.
+    """
+    truth = _truth(ground_truth)
+    found = [_result(detection) for detection in detections]
+    _check(truth, found)
+    numbers, precision = _LIBRARIES[library or _installed()](truth, found)
+    return Metrics(
+        **dict(zip(NAMES, map(float, numbers), strict=True)),
+        per_class=_per_class(truth["categories"], precision),
+    )
+
+
+def _truth(ground_truth: Record) -> dict[str, list[dict[str, Any]]]:
+    """A copy that the libraries may write to, with what both of them need and no more."""
+    annotations = enumerate(ground_truth["annotations"], start=1)
+    return {
+        "images": [dict(image) for image in ground_truth["images"]],
+        "annotations": [_annotation(number, annotation) for number, annotation in annotations],
+        "categories": [dict(category) for category in ground_truth["categories"]],
+    }
+
+
+def _annotation(number: int, annotation: Record) -> dict[str, Any]:
+    box = annotation["bbox"]
+    return {
+        "id": number,
+        "image_id": annotation["image_id"],
+        "category_id": annotation["category_id"],
+        "bbox": list(box),
+        "area": annotation.get("area", box[2] * box[3]),
+        "iscrowd": int(annotation.get("iscrowd", 0)),
+    }
+
+
+def _result(detection: Record) -> dict[str, Any]:
+    try:
+        return {
+            "image_id": detection["image_id"],
+            "category_id": detection["category_id"],
+            "bbox": list(detection["bbox"]),
+            "score": detection["score"],
+        }
+    except KeyError as error:
+        raise UserError(f"A detection lacks {error}: {dict(detection)}.") from error
+
+
+def _check(truth: Record, found: Sequence[Record]) -> None:
+    images = {image["id"] for image in truth["images"]}
+    categories = {category["id"] for category in truth["categories"]}
+    for number, detection in enumerate(found):
+        if detection["image_id"] not in images:
+            raise _mismatch(number, "image", detection["image_id"])
+        if detection["category_id"] not in categories:
+            raise _mismatch(number, "category", detection["category_id"])
+        if not all(map(math.isfinite, (detection["score"], *detection["bbox"]))):
+            raise UserError(f"Detection {number} has a box or score that is no number: {detection}")
+
+
+def _mismatch(number: int, kind: str, name: object) -> UserError:
+    return UserError(
+        f"Detection {number} is of {kind} {name!r}, which the data set does not have: "
+        f"are the detections of another data set or split?"
+    )
+
+
+def _installed() -> Library:
+    if find_spec("hotcoco"):
+        return "hotcoco"
+    if find_spec("pycocotools"):
+        return "pycocotools"
+    raise UserError("COCO metrics need a library: run `pip install hotcoco`.")
+
+
+def _per_class(categories: Sequence[Record], precision: Floats) -> dict[str, float]:
+    """Mean precision of each class; the array's classes are in the order of their ids."""
+    ids = sorted(category["id"] for category in categories)
+    return {
+        category["name"]: _mean(
+            precision[:, :, ids.index(category["id"]), _ALL_AREAS, _MOST_DETECTIONS]
+        )
+        for category in categories
+    }
+
+
+def _mean(precision: Floats) -> float:
+    defined = precision[precision > -1]
+    return float(defined.mean()) if defined.size else -1.0
+
+
+def _hotcoco(truth: dict[str, Any], found: list[dict[str, Any]]) -> tuple[Floats, Floats]:
+    """The twelve numbers, and precision by IoU, recall, class, area and detections per image."""
+    import hotcoco
+
+    data = hotcoco.COCO(truth)
+    run = hotcoco.COCOeval(data, data.load_res(found), "bbox")
+    run.evaluate()
+    run.accumulate()
+    run.summary_lines()
+    arrays = cast("dict[str, Floats]", run.eval)
+    return np.asarray(run.stats), arrays["precision"]
+
+
+def _pycocotools(truth: dict[str, Any], found: list[dict[str, Any]]) -> tuple[Floats, Floats]:
+    """As `_hotcoco`."""
+    from pycocotools.cocoeval import COCOeval
+
+    with contextlib.redirect_stdout(io.StringIO()):
+        data, results = _indexed(truth), _indexed({**truth, "annotations": _as_objects(found)})
+        run = COCOeval(data, results, "bbox")
+        run.evaluate()
+        run.accumulate()
+        run.summarize()
+    return np.asarray(run.stats), np.asarray(run.eval["precision"])
+
+
+def _indexed(content: dict[str, Any]) -> Any:  # noqa: ANN401 - the library has no types
+    from pycocotools.coco import COCO
+
+    data = COCO()
+    data.dataset = content
+    data.createIndex()
+    return data
+
+
+def _as_objects(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """What pycocotools' `loadRes` makes of results; it refuses an empty list."""
+    return [
+        {**result, "id": number, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
+        for number, result in enumerate(found, start=1)
+    ]
+
+
+_LIBRARIES: dict[
+    Library, Callable[[dict[str, Any], list[dict[str, Any]]], tuple[Floats, Floats]]
+] = {"hotcoco": _hotcoco, "pycocotools": _pycocotools}

@@ -1,0 +1,220 @@
+"""Runs a detector over a data set, and says how good its detections are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from detdistill.errors import UserError
+from detdistill.evaluate import coco
+from detdistill.structures import Detections, DetectorOutput, Reads, Spec
+
+PREDICTIONS = Reads(predictions=True)
+SIZE_MULTIPLE = 32
+"""Batches are padded to heights and widths that this divides, the coarsest backbone stride."""
+
+
+class Detector(Protocol):
+    """What is asked of a detector here."""
+
+    spec: Spec
+
+    def __call__(
+        self, images: Tensor, sizes: Tensor | None = None, reads: Reads = PREDICTIONS
+    ) -> DetectorOutput:
+        """(B, 3, H, W) images -> raw predictions."""
+
+    def detect(self, output: DetectorOutput, sizes: Tensor) -> Detections:
+        """Raw predictions -> objects."""
+
+    def modules(self) -> Iterator[nn.Module]:
+        """As a module's."""
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """As a module's."""
+
+    def eval(self) -> object:
+        """As a module's."""
+
+
+class Sample(Protocol):
+    """One image of a data set."""
+
+    @property
+    def image(self) -> Tensor:
+        """(3, H, W) uint8 RGB."""
+
+    @property
+    def id(self) -> int:
+        """The image's id in the ground truth."""
+
+
+class Dataset(Protocol):
+    """What is asked of a data set here."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names, in the order of the detector's class numbers."""
+
+    @property
+    def category_ids(self) -> tuple[int, ...]:
+        """Each class's id in the ground truth."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Sample: ...
+
+    def ground_truth(self) -> dict[str, Any]:
+        """In COCO's format; boxes and sizes are those of the images before any resizing."""
+
+
+def evaluate_detector(
+    detector: Detector,
+    dataset: Dataset,
+    *,
+    batch_size: int = 16,
+    workers: int = 0,
+    channels_last: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> tuple[coco.Metrics, list[dict[str, Any]]]:
+    """COCO's numbers for a detector on a data set, and the detections behind them.
+
+    The arguments, and what is left as it was, are those of `predict`.
+    """
+    detections = predict(
+        detector,
+        dataset,
+        batch_size=batch_size,
+        workers=workers,
+        channels_last=channels_last,
+        progress=progress,
+    )
+    return coco.evaluate(dataset.ground_truth(), detections), detections
+
+
+def predict(
+    detector: Detector,
+    dataset: Dataset,
+    *,
+    batch_size: int = 16,
+    workers: int = 0,
+    channels_last: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> list[dict[str, Any]]:
+    """What a detector finds in every image, as COCO results in pixels of the original image.
+
+    The detector keeps its device and is left in the mode it was in; random states do not change.
+
+    Args:
+        detector: its classes must be the data set's.
+        dataset: images are read in their order.
+        batch_size: images at a time.
+        workers: processes that load images; 0 loads them here.
+        channels_last: lay images out so, which convolutions on GPUs and recent CPUs prefer.
+        progress: is told the number of images done since the last call.
+
+    Raises:
+        UserError: the detector knows other classes than the data set.
+    """
+    _check_classes(detector.spec.classes, dataset.classes)
+    loader: DataLoader[Any] = DataLoader(
+        dataset,  # type: ignore[arg-type]  # a protocol, not the loader's own class
+        batch_size=batch_size,
+        num_workers=workers,
+        collate_fn=list,
+        generator=torch.Generator(),  # its own, so that the global one is not drawn from
+    )
+    originals = {image["id"]: image for image in dataset.ground_truth()["images"]}
+    results: list[dict[str, Any]] = []
+    with evaluating(detector):
+        for samples in loader:
+            images = [sample.image for sample in samples]
+            found = detect(detector, images, channels_last=channels_last)
+            results += _results(found, samples, originals, dataset.category_ids)
+            if progress:
+                progress(len(samples))
+    return results
+
+
+def detect(
+    detector: Detector, images: Sequence[Tensor], *, channels_last: bool = False
+) -> Detections:
+    """What a detector finds in a few images, each (3, H, W), of any sizes; on the CPU."""
+    padded, sizes = _stack(images)
+    layout = torch.channels_last if channels_last else torch.contiguous_format
+    device = next(detector.parameters()).device
+    padded, sizes = padded.to(device, memory_format=layout), sizes.to(device)
+    with evaluating(detector):
+        return detector.detect(detector(padded, sizes, PREDICTIONS), sizes).to("cpu")
+
+
+@contextmanager
+def evaluating(detector: Detector) -> Iterator[None]:
+    """Evaluation mode without gradients inside; afterwards every module is in its mode again."""
+    modes = [(module, module.training) for module in detector.modules()]
+    detector.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, mode in modes:
+            module.training = mode
+
+
+def _check_classes(detector: Sequence[str], dataset: Sequence[str]) -> None:
+    if tuple(detector) != tuple(dataset):
+        raise UserError(
+            f"The detector's classes are not the data set's. Detector: {_listed(detector)}; "
+            f"data set: {_listed(dataset)}. Evaluate it on data with its classes, in their order."
+        )
+
+
+def _listed(names: Sequence[str], most: int = 8) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + rest
+
+
+def _stack(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Images padded at the right and the bottom to one size, and their own sizes (B, 2)."""
+    sizes = torch.tensor([image.shape[-2:] for image in images])
+    height, width = (-(-int(side) // SIZE_MULTIPLE) * SIZE_MULTIPLE for side in sizes.amax(0))
+    padded = [F.pad(i, (0, width - i.shape[-1], 0, height - i.shape[-2])) for i in images]
+    return torch.stack(padded), sizes
+
+
+def _results(
+    found: Detections,
+    samples: Sequence[Sample],
+    originals: Mapping[int, Mapping[str, Any]],
+    category_ids: Sequence[int],
+) -> list[dict[str, Any]]:
+    """One COCO result per detection, image by image, best first."""
+    scales = torch.stack([_scale(sample, originals[sample.id]) for sample in samples])
+    boxes = found.boxes.double() * scales.unsqueeze(1)
+    corner_and_size = torch.cat([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], dim=-1)
+    rows = zip(
+        [sample.id for sample in samples],
+        found.counts.tolist(),
+        found.labels.tolist(),
+        corner_and_size.tolist(),
+        found.scores.tolist(),
+        strict=True,
+    )
+    return [
+        {"image_id": image, "category_id": category_ids[label], "bbox": box, "score": score}
+        for image, count, *columns in rows
+        for label, box, score in zip(*(column[:count] for column in columns), strict=True)
+    ]
+
+
+def _scale(sample: Sample, original: Mapping[str, Any]) -> Tensor:
+    """(4,) from a box in the sample to the same box in the image it was resized from."""
+    height, width = sample.image.shape[-2:]
+    across, down = original["width"] / width, original["height"] / height
+    return torch.tensor([across, down, across, down], dtype=torch.float64)

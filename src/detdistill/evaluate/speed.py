@@ -1,0 +1,165 @@
+"""How large and how fast a detector is: parameters, operations, latency, memory."""
+
+from __future__ import annotations
+
+import statistics
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
+from torch.utils.weak import WeakIdKeyDictionary
+
+from detdistill.evaluate.run import PREDICTIONS, Detector, evaluating
+
+MEGABYTE = 1e6
+
+
+def facts(
+    detector: Detector,
+    image_size: tuple[int, int],
+    *,
+    batch_size: int = 1,
+    repeats: int = 20,
+    warm_up: int = 3,
+) -> dict[str, Any]:
+    """Parameters, operations, latency and memory of a detector, ready for JSON.
+
+    The images are noise, in which a detector finds little: suppressing doubles takes longer where
+    there is much to find. Latency is that of the forward pass and of `detect`, images loaded.
+
+    Args:
+        detector: on the device that is to be timed.
+        image_size: height and width.
+        batch_size: images at a time, for latency and memory.
+        repeats: timed passes.
+        warm_up: passes before them that are not timed.
+
+    Returns:
+        `parameters`; `flops` of the forward pass per image, with `flops_per_multiply_add` 2;
+        `latency_ms` per batch, with `median`, `low` and `high` (10th and 90th percentile);
+        `peak_tensor_mb`, the most megabytes of tensors alive at once beside weights and images;
+        and what was measured: `image_size`, `batch_size`, `repeats`, `device`, `threads`.
+    """
+    device = next(detector.parameters()).device
+    images = torch.randint(
+        256,
+        (batch_size, 3, *image_size),
+        dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(0),
+    ).to(device)
+    sizes = torch.tensor([image_size] * batch_size, device=device)
+
+    def forward_and_detect() -> object:
+        return detector.detect(detector(images, sizes, PREDICTIONS), sizes)
+
+    with evaluating(detector):
+        flops = _flops(lambda: detector(images[:1], sizes[:1], PREDICTIONS))
+        latency = _latency(forward_and_detect, device, repeats=repeats, warm_up=warm_up)
+        memory = _peak_tensor_bytes(forward_and_detect, [*_weights(detector), images, sizes])
+    return {
+        "parameters": sum(parameter.numel() for parameter in detector.parameters()),
+        "flops": flops,
+        "flops_per_multiply_add": 2,
+        "latency_ms": latency,
+        "peak_tensor_mb": round(memory / MEGABYTE, 3),
+        "image_size": list(image_size),
+        "batch_size": batch_size,
+        "repeats": repeats,
+        "device": _name(device),
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _weights(detector: Detector) -> list[Tensor]:
+    return [
+        tensor
+        for module in detector.modules()
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False))
+    ]
+
+
+def _flops(run: Callable[[], object]) -> int:
+    """Operations in convolutions and matrix products, a multiply-add being two."""
+    with FlopCounterMode(display=False) as counter:
+        run()
+    return int(counter.get_total_flops())
+
+
+def _latency(
+    run: Callable[[], object], device: torch.device, *, repeats: int, warm_up: int
+) -> dict[str, float]:
+    """Milliseconds of one call: median, 10th and 90th percentile."""
+    for _ in range(warm_up):
+        _milliseconds(run, device)
+    times = [_milliseconds(run, device) for _ in range(repeats)]
+    tenths = statistics.quantiles(times, n=10, method="inclusive") if repeats > 1 else times
+    spread = {"median": statistics.median(times), "low": tenths[0], "high": tenths[-1]}
+    return {name: round(value, 4) for name, value in spread.items()}
+
+
+def _milliseconds(run: Callable[[], object], device: torch.device) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    run()
+    _wait(device)
+    return (time.perf_counter() - start) * 1e3
+
+
+def _wait(device: torch.device) -> None:
+    """Until the device has done what it was given; a CPU has when the call returns."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class _LiveTensors(TorchDispatchMode):
+    """Adds up the memory of tensors from the call that makes it to the end of the last view of it.
+
+    The allocators' own caches and the libraries' scratch space are not in it, so the figure is the
+    same on every run and every device.
+    """
+
+    def __init__(self, known: list[Tensor]) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self._live = WeakIdKeyDictionary({tensor.untyped_storage(): 0 for tensor in known})
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        result = func(*args, **(kwargs or {}))
+        pytree.tree_map_only(Tensor, self._watch, result)
+        return result
+
+    def _watch(self, tensor: Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage not in self._live:
+            self._live[storage] = storage.nbytes()
+            self._add(storage.nbytes())
+            weakref.finalize(storage, self._add, -storage.nbytes())
+
+    def _add(self, size: int) -> None:
+        self.now += size
+        self.peak = max(self.peak, self.now)
+
+
+def _peak_tensor_bytes(run: Callable[[], object], known: list[Tensor]) -> int:
+    tensors = _LiveTensors(known)
+    with tensors:
+        run()
+    return tensors.peak
+
+
+def _name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    return device.type

@@ -1,0 +1,213 @@
+"""Several trainings side by side, each a process of its own with one thread.
+
+A run that has finished is kept, an interrupted one is resumed; so the same call can be repeated
+until everything is there. The folder `jobs` beside the runs has what each was asked and said.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from detdistill import progress
+from detdistill.errors import UserError
+from detdistill.train import experiment as experiments
+from detdistill.train.experiment import Experiment
+
+SECONDS_TO_SAVE = 60
+"""How long an interrupted training may take to leave a resumable folder."""
+
+POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One training of a grid."""
+
+    name: str
+    experiment: Experiment
+    folder: Path
+    after: tuple[str, ...] = ()
+    """Names of jobs that must have finished first, such as the teacher's."""
+
+
+@dataclass(frozen=True)
+class _Child:
+    """A job at work."""
+
+    job: Job
+    process: subprocess.Popen[bytes]
+
+
+def run(jobs: Sequence[Job], *, workers: int | None = None, overwrite: bool = False) -> list[str]:
+    """Trains what is not there yet, as many at a time as there are cores.
+
+    Args:
+        jobs: what to train; a job comes behind those that it waits for.
+        workers: how many at a time; None for the number of cores.
+        overwrite: train anew what is there already.
+
+    Returns:
+        The names of the jobs that were trained; the others had finished before.
+
+    Raises:
+        UserError: a training failed, or a folder holds another experiment.
+        KeyboardInterrupt: after the trainings have saved where they are.
+    """
+    grid = _Grid(jobs, workers=workers or cores(), overwrite=overwrite)
+    with progress.shown({job.name: job.folder for job in jobs}) as view, _children() as children:
+        while grid.waiting or children:
+            grid.start_what_can(children, view)
+            _collect(children)
+            view.update()
+            time.sleep(POLL_SECONDS if children else 0)
+    return grid.trained
+
+
+class _Grid:
+    """Which jobs wait, and which were trained by this call."""
+
+    def __init__(self, jobs: Sequence[Job], *, workers: int, overwrite: bool) -> None:
+        self.waiting = list(jobs)
+        self.finished = [job for job in jobs if not overwrite and _is_finished(job)]
+        self.trained: list[str] = []
+        self.workers = workers
+        self.overwrite = overwrite
+
+    def start_what_can(self, children: list[_Child], view: progress.View) -> None:
+        """Starts, or keeps, every job whose turn it is."""
+        for job in _startable(self.waiting, children, self.workers):
+            self.waiting.remove(job)
+            fresh = self.overwrite or not set(self.trained).isdisjoint(job.after)
+            if job in self.finished and not fresh:
+                view.keep(job.name)
+                continue
+            children.append(_start(job, overwrite=fresh))
+            self.trained.append(job.name)
+            view.begin(job.name)
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _startable(waiting: Sequence[Job], children: Collection[_Child], workers: int) -> list[Job]:
+    """Waiting jobs whose turn it is: nothing that they wait for is unfinished."""
+    unfinished = {job.name for job in waiting} | {child.job.name for child in children}
+    ready = [job for job in waiting if not unfinished.intersection(job.after)]
+    return ready[: workers - len(children)]
+
+
+def _start(job: Job, *, overwrite: bool) -> _Child:
+    """Writes the experiment down and starts a process on it."""
+    config, log = _notes(job, "yaml"), _notes(job, "log")
+    experiments.save(job.experiment, config)
+    command = "distill" if job.experiment.teacher else "train"
+    how = "--overwrite" if overwrite else "--resume"
+    words = [command, "--config", str(config), "--out", str(job.folder), how]
+    with log.open("wb") as output:
+        process = subprocess.Popen(  # noqa: S603 - our own command line
+            [sys.executable, "-m", "detdistill", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=_one_thread(os.environ),
+            start_new_session=True,
+        )
+    return _Child(job, process)
+
+
+def _collect(children: list[_Child]) -> None:
+    """Takes out the children that have ended.
+
+    Raises:
+        UserError: one of them failed.
+    """
+    for child in [child for child in children if child.process.poll() is not None]:
+        children.remove(child)
+        if child.process.returncode:
+            raise _failure(child)
+
+
+def _failure(child: _Child) -> UserError:
+    log = _notes(child.job, "log")
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no word"]
+    said = lines[-1].removeprefix("detdistill: error: ")
+    return UserError(
+        f"The training {child.job.name!r} failed with exit code {child.process.returncode}: "
+        f"{said} All it said is in {log}."
+    )
+
+
+@contextmanager
+def _children() -> Iterator[list[_Child]]:
+    """A list of children, none of which outlives the block."""
+    children: list[_Child] = []
+    try:
+        with _termination_interrupts():
+            yield children
+    except KeyboardInterrupt:
+        hint = "Give the same command again to go on from where the trainings stopped."
+        raise KeyboardInterrupt(hint) from None
+    finally:
+        _stop(children)
+
+
+def _stop(children: Sequence[_Child]) -> None:
+    """Lets the children save where they are; one that takes too long is killed."""
+    for child in children:
+        child.process.send_signal(signal.SIGINT)
+    deadline = time.monotonic() + SECONDS_TO_SAVE
+    for child in children:
+        try:
+            child.process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            child.process.kill()
+
+
+@contextmanager
+def _termination_interrupts() -> Iterator[None]:
+    """Treats a request to terminate as Ctrl-C, so that the children are not left behind."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _is_finished(job: Job) -> bool:
+    """Whether the folder holds exactly this run, trained to the end.
+
+    Raises:
+        UserError: it holds another experiment.
+    """
+    written = job.folder / "experiment.yaml"
+    if not written.exists():
+        return False
+    from detdistill.train.assembly import resolved
+
+    changed = experiments.differences(experiments.load(written), resolved(job.experiment))
+    if changed:
+        raise UserError(
+            f"{job.folder} holds another experiment ({'; '.join(changed)}). "
+            "Use --overwrite to train it anew, or another --out."
+        )
+    return progress.read(job.folder).state == "finished"
+
+
+def _notes(job: Job, kind: str) -> Path:
+    return job.folder.parent / "jobs" / f"{job.folder.name}.{kind}"
+
+
+def _one_thread(environment: Mapping[str, str]) -> dict[str, str]:
+    """Trainings side by side must not fight for cores."""
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+    return {**environment, **dict.fromkeys(names, "1"), "PYTHONUNBUFFERED": "1"}

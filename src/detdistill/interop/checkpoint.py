@@ -1,0 +1,124 @@
+"""Detectors on disk: a safetensors file of plain weights beside a JSON card that explains it."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+
+from detdistill import detectors
+from detdistill.detectors import Detector
+from detdistill.errors import UserError
+from detdistill.files import read_json, replace_file, write_json
+
+STUDENT = "student.safetensors"
+"""The detector of a run folder."""
+
+
+def save(detector: Detector, path: Path, extra: dict[str, Any] | None = None) -> None:
+    """Writes the weights to `path` and the card beside it, each all or nothing.
+
+    Args:
+        detector: what to save.
+        path: a `.safetensors` file.
+        extra: more entries for the card.
+    """
+    weights = {name: tensor.contiguous() for name, tensor in detector.state_dict().items()}
+    architecture = detectors.to_card(detector.architecture)
+    card = {
+        "architecture": architecture,
+        "classes": list(detector.spec.classes),
+        "preprocessing": architecture["preprocessing"],
+        "fingerprint": fingerprint(detector),
+        **(extra or {}),
+    }
+    replace_file(path, lambda file: safetensors.torch.save_file(weights, file))
+    write_json(card_path(path), card)
+
+
+def load(path: Path | str) -> Detector:
+    """The detector in a `.safetensors` file or in a run folder.
+
+    Raises:
+        UserError: there is none, it is not a checkpoint of ours, or card and weights differ.
+    """
+    file = locate(path)
+    detector = detectors.from_architecture(_architecture(file))
+    weights = _weights(file)
+    expected = detector.state_dict()
+    wrong = sorted(
+        name
+        for name in expected.keys() | weights.keys()
+        if name not in weights
+        or name not in expected
+        or weights[name].shape != expected[name].shape
+    )
+    if wrong:
+        raise UserError(
+            f"{file} does not fit its card {card_path(file).name}: "
+            f"{len(wrong)} tensors differ, {wrong[0]!r} first."
+        )
+    detector.load_state_dict(weights)
+    return detector
+
+
+def locate(path: Path | str) -> Path:
+    """The weights file that `path` names.
+
+    Raises:
+        UserError: there is none.
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / STUDENT
+    if not file.is_file():
+        raise UserError(
+            f"There is no checkpoint at {path}: give a run folder that has finished, "
+            "or a .safetensors file."
+        )
+    if file.suffix != ".safetensors":
+        raise UserError(
+            f"{path} is not a .safetensors file. Pickled checkpoints can run code when loaded "
+            "and are not opened."
+        )
+    return file
+
+
+def classes_of(path: Path | str) -> tuple[str, ...]:
+    """The class names of a checkpoint, read from its card alone."""
+    return _architecture(locate(path)).classes
+
+
+def card_path(file: Path) -> Path:
+    """Where the card of a weights file lies."""
+    return file.with_suffix(".json")
+
+
+def fingerprint(detector: Detector) -> str:
+    """A short hash of all weights, the same for equal weights."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(detector.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy())
+    return digest.hexdigest()[:16]
+
+
+def _architecture(file: Path) -> detectors.Architecture:
+    card = card_path(file)
+    if not card.is_file():
+        raise UserError(f"{file} has no card {card.name} beside it, which names its architecture.")
+    content = read_json(card)
+    if not isinstance(content, dict) or "architecture" not in content:
+        raise UserError(f"{card} is not a detector's card: it has no entry 'architecture'.")
+    return detectors.from_card(content["architecture"])
+
+
+def _weights(file: Path) -> dict[str, torch.Tensor]:
+    try:
+        return safetensors.torch.load_file(file)
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{file} cannot be read, it may be cut short: {error}.") from error

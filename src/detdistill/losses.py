@@ -1,0 +1,182 @@
+"""How far predictions are from what they should be: pure functions, one number per sample.
+
+Nothing here sums over samples except `weighted_mean`; nothing has parameters. "..." is any batch
+shape, K classes. All compute in float32 or better, whatever autocast made of their input.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from detdistill import boxes
+
+EPS = 2.0**-23
+"""What mmdet 3 adds to a divisor: the distance from 1 to the next float32."""
+
+
+def precise(x: Tensor) -> Tensor:
+    """The same numbers in float32, or in float64 if they came so."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def weighted_mean(loss: Tensor, weight: Tensor | None, divisor: Tensor | float) -> Tensor:
+    """Sum of the weighted losses over a divisor of the caller's, such as the positives.
+
+    Args:
+        loss: (...).
+        weight: broadcasts to (...), None for ones.
+        divisor: a number; never differentiated by any caller here.
+    """
+    weighted = loss if weight is None else loss * weight
+    return weighted.sum() / (divisor + EPS)
+
+
+# Classification
+
+
+def one_hot(labels: Tensor, classes: int) -> Tensor:
+    """Class numbers (...) -> (..., K) bool; a background label, K, is a row of False."""
+    return labels.unsqueeze(-1) == torch.arange(classes, device=labels.device)
+
+
+def soft_bce(logits: Tensor, target: Tensor) -> Tensor:
+    """Binary cross entropy against probabilities: (...) and (...) -> (...)."""
+    logits = precise(logits)
+    return F.binary_cross_entropy_with_logits(logits, target.to(logits), reduction="none")
+
+
+def soft_focal_loss(logits: Tensor, target: Tensor, beta: float) -> Tensor:
+    """Cross entropy that counts less the closer it is: (...) and probabilities (...) -> (...).
+
+    |target - p|^beta times `soft_bce`. The factor is differentiated too, so that value and gradient
+    are exactly zero where prediction and target agree.
+    """
+    logits = precise(logits)
+    distance = (target - logits.sigmoid()).abs()
+    return distance.pow(beta) * soft_bce(logits, target)
+
+
+def quality_focal_loss(
+    logits: Tensor, labels: Tensor, quality: Tensor, beta: float = 2.0
+) -> Tensor:
+    """GFL's class loss; the target of the true class is the box's IoU.
+
+    Args:
+        logits: (..., K).
+        labels: (...) class numbers, K for background.
+        quality: (...) IoU with the assigned object; not differentiated.
+        beta: exponent of the distance.
+
+    Returns:
+        (...) summed over the classes.
+    """
+    logits = precise(logits)
+    target = one_hot(labels, logits.shape[-1]) * quality.detach().to(logits).unsqueeze(-1)
+    return soft_focal_loss(logits, target, beta).sum(dim=-1)
+
+
+def sigmoid_focal_loss(
+    logits: Tensor, labels: Tensor, gamma: float = 2.0, alpha: float = 0.25
+) -> Tensor:
+    """RetinaNet's class loss: easy priors count little.
+
+    Args:
+        logits: (..., K).
+        labels: (...) class numbers, K for background.
+        gamma: exponent of the distance.
+        alpha: weight of the true class; all others have 1 - alpha.
+
+    Returns:
+        (...) summed over the classes.
+    """
+    truth = one_hot(labels, logits.shape[-1])
+    balance = torch.where(truth, alpha, 1 - alpha)
+    focal = soft_focal_loss(logits, truth.to(precise(logits)), gamma)
+    return (balance * focal).sum(dim=-1)
+
+
+# Boxes
+
+
+def distribution_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """GFL's edge loss: the two bins around the true distance share the probability.
+
+    Args:
+        logits: (..., bins).
+        target: (...) distance in bins, from 0 to bins - 1; not differentiated.
+
+    Returns:
+        (...) one number per edge.
+    """
+    shares = precise(logits).log_softmax(dim=-1)
+    target = target.detach().to(shares)
+    left = target.floor().clamp(0, logits.shape[-1] - 2)
+    index = torch.stack([left, left + 1], dim=-1).long()
+    at_left, at_right = shares.gather(-1, index).unbind(-1)
+    return (target - left - 1) * at_left + (left - target) * at_right
+
+
+def giou_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """1 - generalised IoU: boxes (..., 4) and (..., 4) -> (...), from 0 to 2."""
+    return 1 - boxes.giou(precise(predicted), precise(target))
+
+
+def log_iou_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """FCOS's box loss, -log IoU: boxes (..., 4) and (..., 4) -> (...), from 0 to 13.8."""
+    overlap = boxes.iou(precise(predicted), precise(target))
+    return -overlap.clamp(min=boxes.EPS).log()
+
+
+# Distillation
+
+
+def kl_divergence(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
+    """What is lost by taking one softmax for another, KL(target || logits).
+
+    Args:
+        logits: (..., n).
+        target: (..., n) logits of the distribution to be met.
+        temperature: divides both; the result is multiplied by its square.
+
+    Returns:
+        (...) summed over the n outcomes.
+    """
+    log_p = (precise(logits) / temperature).log_softmax(dim=-1)
+    log_q = (precise(target) / temperature).log_softmax(dim=-1)
+    divergence = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=-1)
+    return divergence * temperature**2
+
+
+def channel_statistics(maps: Tensor, *, lone: bool = True) -> tuple[Tensor, Tensor]:
+    """Mean and unbiased standard deviation of each channel over batch, height and width.
+
+    Args:
+        maps: (B, C, H, W).
+        lone: whether a channel of one element has deviation 0; otherwise it is NaN, as released
+            codes have it.
+
+    Returns:
+        (1, C, 1, 1) each.
+    """
+    rows = precise(maps).transpose(0, 1).flatten(1)
+    correction = 0 if lone and rows.shape[1] == 1 else 1
+    mean, std = rows.mean(dim=1), rows.std(dim=1, correction=correction)
+    return mean.view(1, -1, 1, 1), std.view(1, -1, 1, 1)
+
+
+def standardise(maps: Tensor, *, lone: bool = True) -> Tensor:
+    """Each channel with mean 0 and deviation 1 over batch, height and width: (B, C, H, W).
+
+    The statistics are differentiated. A constant channel becomes 0, with gradient 0; so does a
+    channel of one element, unless `lone` is False.
+    """
+    mean, std = channel_statistics(maps, lone=lone)
+    return (precise(maps) - mean) / (std + 1e-6)
+
+
+def with_statistics_of(maps: Tensor, model: Tensor) -> Tensor:
+    """The maps shifted and scaled, per channel, to another's mean and deviation: (B, C, H, W)."""
+    mean, std = channel_statistics(model)
+    return standardise(maps) * std + mean

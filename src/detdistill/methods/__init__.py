@@ -1,0 +1,42 @@
+"""Distillation methods, one per file; a file in this folder is found by its name."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import pkgutil
+
+from detdistill.errors import UserError, unknown_name
+from detdistill.methods.method import Method, UnsuitablePairError
+
+_NOT_METHODS = {"method", "combine", "pair"}
+
+__all__ = ["Method", "UnsuitablePairError", "find", "names"]
+
+
+def names() -> list[str]:
+    """The methods that come with the package, in alphabetical order."""
+    return sorted(m.name for m in pkgutil.iter_modules(__path__) if m.name not in _NOT_METHODS)
+
+
+def find(name: str) -> type[Method]:
+    """The method called `name`, or the one in the module with that import path.
+
+    Raises:
+        UserError: there is no such method, or the module holds none or several.
+    """
+    if "." not in name and name not in names():
+        raise unknown_name("method", name, names())
+    path = name if "." in name else f"{__name__}.{name}"
+    try:
+        module = importlib.import_module(path)
+    except ModuleNotFoundError as error:
+        raise UserError(f"No module {path!r} can be imported for method {name!r}.") from error
+    found = [
+        member
+        for _, member in inspect.getmembers(module, inspect.isclass)
+        if issubclass(member, Method) and member.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise UserError(f"Module {path!r} must define exactly one Method, it has {len(found)}.")
+    return found[0]

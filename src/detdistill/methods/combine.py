@@ -1,0 +1,161 @@
+"""Methods by name, alone or together: `crosskd+pkd`; and what speaks against a combination."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from functools import reduce
+from operator import or_
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from detdistill.errors import UserError, unknown_name
+from detdistill.methods import find
+from detdistill.methods.method import Method, UnsuitablePairError
+from detdistill.structures import Reads, Spec
+
+Settings = Mapping[str, Mapping[str, Any]]
+Methods = Mapping[str, Method]
+
+
+def parse(text: str, settings: Settings | None = None) -> dict[str, Method]:
+    """The methods that `text` names, such as `crosskd+pkd`, with hyper-parameters by method.
+
+    Raises:
+        UserError: a name, a hyper-parameter or a value that does not exist; a method named twice.
+    """
+    names = [name.strip() for name in text.split("+")]
+    settings = settings or {}
+    if not all(names):
+        raise UserError(f"No method between the plus signs of {text!r}: write a+b.")
+    for name in settings:
+        if name not in names:
+            raise unknown_name("method with settings", name, names)
+    return _by_key((name, build(name, settings.get(name) or {})) for name in names)
+
+
+def build(name: str, settings: Mapping[str, Any]) -> Method:
+    """One method with its hyper-parameters."""
+    kind = find(name)
+    hints = get_type_hints(kind)
+    known = [field.name for field in dataclasses.fields(kind)]  # type: ignore[arg-type]
+    for setting, value in settings.items():
+        if setting not in known:
+            raise unknown_name(f"setting of {name}", setting, known)
+        if not _fits(value, hints[setting]):
+            raise UserError(
+                f"{name} cannot have {setting}={value!r}: expected {_wording(hints[setting])}."
+            )
+    return kind(**settings)
+
+
+def setup(methods: Methods, teacher: Spec, student: Spec) -> Reads:
+    """Fits the methods to a pair of detectors; returns what they read together.
+
+    Raises:
+        UnsuitablePairError: a method cannot work on this pair.
+        UserError: two methods need the same thing in two forms.
+    """
+    for name, method in methods.items():
+        for role, spec in (("teacher", teacher), ("student", student)):
+            if spec.family not in method.families:
+                raise UnsuitablePairError(
+                    f"{name} works on {' and '.join(method.families)} detectors, but the {role} "
+                    f"is a {spec.family} one: choose another method."
+                )
+        method.setup(teacher, student)
+    return _reads_of(methods)
+
+
+def _reads_of(methods: Methods) -> Reads:
+    """The union, unless towers are wanted both before and after their activation."""
+    reads = {name: method.reads for name, method in methods.items() if method.reads.towers}
+    before = [name for name, read in reads.items() if read.preactivation]
+    after = [name for name, read in reads.items() if not read.preactivation]
+    if before and after:
+        raise UserError(
+            f"{before[0]} reads the head towers before their activation and {after[0]} after it: "
+            "give both the same preactivation."
+        )
+    return reduce(or_, (method.reads for method in methods.values()), Reads())
+
+
+def conflicts(methods: Methods) -> list[str]:
+    """Why these methods may hinder each other, one sentence each; empty if nothing is known."""
+    return [reason for check in _CHECKS if (reason := check(methods))]
+
+
+def _several_pull_one_neck(methods: Methods) -> str | None:
+    pulling = [name for name, method in methods.items() if method.pulls == "neck"]
+    if len(pulling) < 2:  # noqa: PLR2004 - two make a pair
+        return None
+    return (
+        f"{' and '.join(pulling)} pull the same neck levels towards the teacher with different "
+        "distances; their gradients add up, so one of them, or smaller weights, may do better."
+    )
+
+
+def _crossed_beside_mimicked(methods: Methods) -> str | None:
+    crossing = [name for name, method in methods.items() if method.pulls == "crossed predictions"]
+    mimicking = [name for name, method in methods.items() if method.pulls == "predictions"]
+    if not (crossing and mimicking):
+        return None
+    return (
+        f"{crossing[0]} keeps the teacher away from the student's own predictions and "
+        f"{mimicking[0]} makes them imitate it; the conflict with the labels that the former "
+        "avoids is back."
+    )
+
+
+_CHECKS: tuple[Callable[[Methods], str | None], ...] = (
+    _several_pull_one_neck,
+    _crossed_beside_mimicked,
+)
+
+
+def _by_key(pairs: Iterable[tuple[str, Method]]) -> dict[str, Method]:
+    """Methods under the last part of their name, which also names their losses."""
+    named = [(name.rpartition(".")[2], method) for name, method in pairs]
+    for name, count in Counter(name for name, _ in named).items():
+        if count > 1:
+            raise UserError(f"Method {name!r} is named {count} times; once is enough.")
+    return dict(named)
+
+
+def _fits(value: object, hint: Any) -> bool:  # noqa: ANN401 - a type may be anything
+    """Whether a value as read from a command line or a file can stand for a type."""
+    origin, parts = get_origin(hint), get_args(hint)
+    if origin in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if origin is Literal:
+        return value in parts
+    if origin is tuple:
+        return isinstance(value, list | tuple) and _all_fit(value, parts)
+    if hint is float:
+        return isinstance(value, float | int) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    return isinstance(value, hint)
+
+
+def _all_fit(values: list[Any] | tuple[Any, ...], parts: tuple[Any, ...]) -> bool:
+    """Whether values can stand for the parts of a tuple type."""
+    if parts[-1:] == (Ellipsis,):
+        return all(_fits(value, parts[0]) for value in values)
+    return len(values) == len(parts) and all(map(_fits, values, parts))
+
+
+def _wording(hint: Any) -> str:  # noqa: ANN401 - a type may be anything
+    """A type in a user's words."""
+    if get_origin(hint) in (Union, UnionType):
+        return " or ".join(map(_wording, get_args(hint)))
+    if get_origin(hint) is Literal:
+        return " or ".join(map(repr, get_args(hint)))
+    if get_origin(hint) is tuple:
+        return "a list of " + ", ".join(
+            "..." if p is Ellipsis else _wording(p) for p in get_args(hint)
+        )
+    return {float: "a number", int: "a whole number", bool: "true or false", NoneType: "null"}.get(
+        hint, str(hint)
+    )

@@ -1,0 +1,59 @@
+"""FitNet: the student's neck should equal the teacher's, cell by cell.
+
+The plainest feature distillation, and the yardstick of every other: half the mean squared error.
+
+Paper: Romero et al., "FitNets: Hints for Thin Deep Nets", ICLR 2015 (arXiv 1412.6550); on a
+    detector's neck as in DeFeat (Guo et al., CVPR 2021, arXiv 2103.14475), "all neck".
+Reads: the necks.
+Differs: nothing from DeFeat's `mask-neck-one`. An adapter per level exists only where widths
+    differ or where it is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar
+
+from torch import Tensor
+
+from detdistill.losses import precise
+from detdistill.methods.method import Method
+from detdistill.methods.pair import Adapter, adapters, same_strides
+from detdistill.structures import Spec, Step
+
+
+class FitNet(Method):
+    """Half the mean squared difference of the necks, averaged over the levels."""
+
+    pulls: ClassVar[str] = "neck"
+    citation: ClassVar[str] = """@inproceedings{romero2015fitnets,
+  title = {{FitNets}: Hints for Thin Deep Nets},
+  author = {Romero, Adriana and Ballas, Nicolas and Kahou, Samira Ebrahimi and Chassang, Antoine
+            and Gatta, Carlo and Bengio, Yoshua},
+  booktitle = {International Conference on Learning Representations},
+  year = {2015},
+}"""
+
+    weight: float = 3.0
+    """DeFeat's for a whole neck."""
+    adapter: Adapter = "auto"
+    """Layer between the student's neck and the comparison."""
+
+    def setup(self, teacher: Spec, student: Spec) -> None:
+        """Needs equal strides."""
+        same_strides("fitnet", teacher, student)
+        self.adapters = adapters("fitnet", self.adapter, teacher, student)
+
+    def forward(self, step: Step) -> Mapping[str, Tensor]:
+        """`level0`, `level1`, ..."""
+        levels = zip(self.adapters, step.student.neck, step.teacher.neck, strict=True)
+        share = self.weight / len(self.adapters)
+        return {
+            f"level{i}": share * _half_squared_error(adapt(student), teacher)
+            for i, (adapt, student, teacher) in enumerate(levels)
+        }
+
+
+def _half_squared_error(student: Tensor, teacher: Tensor) -> Tensor:
+    """(B, C, H, W) twice -> ()."""
+    return (precise(student) - precise(teacher)).square().mean() / 2

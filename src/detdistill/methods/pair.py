@@ -1,0 +1,66 @@
+"""What a teacher and a student must share, and the layers that bridge a difference in width."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+
+from detdistill.methods.method import UnsuitablePairError
+from detdistill.structures import Spec
+
+Adapter = Literal["auto", "none", "conv1", "conv3"]
+"""A convolution of size 1 or 3, or no layer; `auto` is `conv1` where the widths differ."""
+
+
+def same_level_count(method: str, teacher: Spec, student: Spec) -> None:
+    """Refuses pyramids of different height."""
+    if len(teacher.strides) != len(student.strides):
+        raise UnsuitablePairError(
+            f"{method} compares the necks level by level, but the teacher has "
+            f"{len(teacher.strides)} levels and the student {len(student.strides)}: choose "
+            "detectors with equally many."
+        )
+
+
+def same_strides(method: str, teacher: Spec, student: Spec) -> None:
+    """Refuses pyramids whose cells do not lie on each other."""
+    if teacher.strides != student.strides:
+        raise UnsuitablePairError(
+            f"{method} compares cell with cell, but the teacher's levels have strides "
+            f"{teacher.strides} and the student's {student.strides}: choose detectors with equal "
+            "strides, or pkd, which resizes."
+        )
+
+
+def same_classes(method: str, teacher: Spec, student: Spec) -> None:
+    """Refuses class lists in which number k means two things."""
+    if len(teacher.classes) != len(student.classes):
+        raise UnsuitablePairError(
+            f"{method} compares class scores, but the teacher knows {len(teacher.classes)} classes "
+            f"and the student {len(student.classes)}: train the teacher on the student's classes, "
+            "or take a method that reads only the neck, such as pkd."
+        )
+    if teacher.classes != student.classes and set(teacher.classes) == set(student.classes):
+        raise UnsuitablePairError(
+            f"{method} compares class scores by number, but the teacher's classes are in another "
+            "order than the student's: bring them into the same order."
+        )
+
+
+def adapters(method: str, kind: Adapter, teacher: Spec, student: Spec) -> nn.ModuleList:
+    """One layer per level from the student's width to the teacher's; may be no layer at all."""
+    differ = teacher.channels != student.channels
+    if kind == "none" and differ:
+        raise UnsuitablePairError(
+            f"{method} without an adapter needs necks of one width, but the teacher has "
+            f"{teacher.channels} channels and the student {student.channels}: "
+            "leave out adapter=none."
+        )
+    if kind == "none" or (kind == "auto" and not differ):
+        return nn.ModuleList(nn.Identity() for _ in student.strides)
+    size = 3 if kind == "conv3" else 1
+    return nn.ModuleList(
+        nn.Conv2d(student.channels, teacher.channels, size, padding=size // 2)
+        for _ in student.strides
+    )

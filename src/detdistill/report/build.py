@@ -1,0 +1,205 @@
+"""One self-contained HTML page from run folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup
+
+from detdistill import __version__, files
+from detdistill.report import bars, curves, gallery, overview, sources, table, words
+from detdistill.report.arms import Comparison, compare, teacher_folders
+from detdistill.report.numbers import counted
+from detdistill.report.runs import Run, find_runs, is_run, read_run
+
+_HERE = Path(__file__).parent
+_PAGE = "report.html"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headline:
+    """A comparison's result: a sentence, and the numbers behind it."""
+
+    text: str
+    detail: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chart:
+    """The bar picture of a comparison."""
+
+    heading: str
+    bars: bars.Bars
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overview:
+    """What was run in a comparison."""
+
+    heading: str
+    terms: overview.Terms
+
+
+class Page:
+    """Everything that the template shows, worked out from runs when it is asked for."""
+
+    version = __version__
+
+    def __init__(self, runs: Sequence[Run], title: str) -> None:
+        self.runs = list(runs)
+        self.title = title
+        self.comparisons = compare([run for run in runs if run.finished])
+
+    @cached_property
+    def headlines(self) -> list[Headline]:
+        """One for each comparison, the one with a teacher's gain first."""
+        if not self.comparisons:
+            return [Headline(text="No run has finished yet: there is no result.", detail="")]
+        ordered = sorted(self.comparisons, key=lambda found: found.best is None)
+        return [Headline(text=words.headline(c), detail=words.subline(c)) for c in ordered]
+
+    @cached_property
+    def contents(self) -> list[tuple[str, str]]:
+        """Anchors and names of the sections that have something to show."""
+        sections = (
+            ("results", "Results", True),
+            ("runs", "What was run", self.overviews),
+            ("curves", "Learning curves", self.curves),
+            ("pictures", "Pictures", self.gallery),
+            ("cost", "Cost", self.cost),
+            ("methods", "Methods", self.sources),
+            ("reproduce", "Reproduce", True),
+        )
+        return [(anchor, name) for anchor, name, content in sections if content]
+
+    @cached_property
+    def charts(self) -> list[Chart]:
+        """Bars, where there are at least two to compare."""
+        drawn = [Chart(heading=table.setting(c), bars=bars.bars(c)) for c in self.comparisons]
+        return [chart for chart in drawn if len(chart.bars.bars) > 1]
+
+    @cached_property
+    def tables(self) -> list[table.Table]:
+        """Accuracy, and cost."""
+        return table.tables(self.comparisons)
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """How the tables' numbers were measured."""
+        return table.notes(self.comparisons)
+
+    @cached_property
+    def warnings(self) -> list[str]:
+        """What limits the conclusions."""
+        return words.warnings(self.comparisons, [run for run in self.runs if not run.finished])
+
+    @cached_property
+    def overviews(self) -> list[Overview]:
+        """Data, detectors and budgets."""
+        return [
+            Overview(heading=table.setting(c), terms=overview.what_was_run(c))
+            for c in self.comparisons
+        ]
+
+    @cached_property
+    def curves(self) -> list[curves.Curve]:
+        """Losses and AP over the training, unfinished runs included."""
+        return curves.curves(self.runs, self.comparisons)
+
+    @cached_property
+    def gallery(self) -> gallery.Gallery | None:
+        """Detections side by side, for the first comparison of detectors."""
+        shown = next((c for c in self.comparisons if c.best), None)
+        shown = shown or next(iter(self.comparisons), None)
+        return None if shown is None else gallery.gallery(_shown_runs(shown))
+
+    @cached_property
+    def cost(self) -> list[str]:
+        """What the runs took."""
+        return overview.cost(self.comparisons)
+
+    @cached_property
+    def sources(self) -> list[sources.Source]:
+        """The methods that were used."""
+        return sources.sources(self.runs)
+
+    @cached_property
+    def commands(self) -> list[str]:
+        """What was typed."""
+        return overview.commands(self.runs)
+
+    @cached_property
+    def recipes(self) -> list[overview.Recipe]:
+        """The resolved experiments."""
+        return overview.recipes(self.runs)
+
+    @cached_property
+    def environment(self) -> overview.Terms:
+        """Versions and machine."""
+        return overview.environment(self.runs)
+
+    @cached_property
+    def run_count(self) -> str:
+        """`5 run folders`."""
+        return counted(len(self.runs), "run folder")
+
+    @cached_property
+    def style(self) -> Markup:
+        """The style sheet, which is ours and needs no escaping."""
+        return Markup((_HERE / "style.css").read_text(encoding="utf-8"))  # noqa: S704
+
+    @cached_property
+    def script(self) -> Markup:
+        """What enlarges pictures, ours too."""
+        return Markup((_HERE / "page.js").read_text(encoding="utf-8"))  # noqa: S704
+
+
+def build(folders: Sequence[Path], out: Path, *, title: str = "Distillation report") -> Path:
+    """Writes the page and returns where it lies.
+
+    Args:
+        folders: run folders, or folders that hold run folders.
+        out: the HTML file, or an existing folder that gets a `report.html`.
+        title: stands small above the headline and in the browser's tab.
+
+    Raises:
+        UserError: a folder is missing or no run folder, a file of a run cannot be read, or the
+            page cannot be written.
+    """
+    out = out / _PAGE if out.is_dir() else out
+    page = Page(_with_teachers(find_runs(folders)), title)
+    files.write_text(out, _template().render(page=page))
+    return out
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("template.html")
+
+
+def _with_teachers(runs: Sequence[Run]) -> list[Run]:
+    """The runs, led by those of their teachers' run folders that nobody named."""
+    given = {run.folder.resolve() for run in runs}
+    missing = {
+        path.resolve(): path
+        for run in runs
+        for path in teacher_folders(run)
+        if is_run(path) and path.resolve() not in given
+    }
+    return [*map(read_run, missing.values()), *runs]
+
+
+def _shown_runs(comparison: Comparison) -> dict[str, Run]:
+    """Teacher, student alone and the best distilled student, each by its first run."""
+    arms = (comparison.teacher, comparison.alone, comparison.best)
+    return {arm.label: arm.first for arm in arms if arm}

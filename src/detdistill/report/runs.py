@@ -1,0 +1,200 @@
+"""Run folders as the report sees them: files that are read, and nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from detdistill.errors import UserError
+from detdistill.files import read_json
+
+Json = dict[str, Any]
+
+_MARK = "experiment.yaml"
+_DEPTH = 3
+_FRESH: Mapping[str, Any] = {"state": "unknown", "step": 0, "steps": 0}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One training, as its folder tells it; numbers are as written there (AP as a fraction)."""
+
+    folder: Path
+    experiment: Json
+    environment: Json
+    status: Json
+    log: list[Json]
+    """The lines of `metrics.jsonl`."""
+    evaluation: Json
+    """`evaluation.json`; empty while the run is not finished."""
+
+    @property
+    def name(self) -> str:
+        """The folder's own name."""
+        return self.folder.resolve().name
+
+    @property
+    def finished(self) -> bool:
+        """Whether there are final numbers to report."""
+        return bool(self.evaluation) and self.status["state"] == "finished"
+
+    @property
+    def methods(self) -> dict[str, Json]:
+        """Method names and their hyper-parameters; empty for training without a teacher."""
+        methods = self.experiment.get("methods") or {}
+        return {name: settings or {} for name, settings in methods.items()}
+
+    @property
+    def student(self) -> str:
+        """The detector that was trained."""
+        return str(self.experiment.get("student", "a detector"))
+
+    @property
+    def seed(self) -> int:
+        """What the run's randomness starts from."""
+        return int(self.experiment.get("seed", 0))
+
+    @property
+    def steps(self) -> int:
+        """Optimizer steps of the whole training."""
+        return int(self.experiment.get("steps", 0))
+
+    @property
+    def setting(self) -> tuple[str, int | None, str]:
+        """Data, number of labelled images (None for all), detector: what makes runs comparable."""
+        return self.data, self.experiment.get("images"), self.student
+
+    @property
+    def data(self) -> str:
+        """The name of the data that the run learned from."""
+        return str(self.experiment.get("data", "unknown data"))
+
+    @property
+    def test(self) -> tuple[str, str, int]:
+        """Data, split and number of images that the final numbers stand on."""
+        found = self.evaluation
+        data = str(found.get("data", self.data))
+        return data, str(found.get("split", "test")), int(found.get("images", 0))
+
+    def metric(self, name: str) -> float | None:
+        """A COCO number as a fraction; None where it is undefined."""
+        value = self.evaluation.get("metrics", {}).get(name)
+        return None if value is None or value < 0 else float(value)
+
+    def cost(self, name: str) -> float | None:
+        """A number of what the training took."""
+        return _number(self.evaluation.get("cost", {}), name)
+
+    def fact(self, name: str) -> float | None:
+        """A number of the detector's size and speed."""
+        return _number(self.evaluation.get("facts", {}), name)
+
+    @property
+    def latency(self) -> tuple[float, float, float] | None:
+        """Median, low and high milliseconds per image."""
+        found = self.evaluation.get("facts", {}).get("latency_ms")
+        if not isinstance(found, dict):
+            return None
+        median = float(found["median"])
+        return median, float(found.get("low", median)), float(found.get("high", median))
+
+    def detections(self) -> list[Json]:
+        """COCO results on the test split; none where the file is missing."""
+        path = self.folder / "detections.json"
+        return list(read_json(path)) if path.exists() else []
+
+
+def find_runs(folders: Sequence[Path]) -> list[Run]:
+    """Reads every run in `folders`; each is a run folder or holds some.
+
+    Raises:
+        UserError: a folder is missing or holds no run, or a file of a run cannot be read.
+    """
+    found: dict[Path, Path] = {}
+    for folder in folders:
+        for run in _run_folders(folder):
+            found.setdefault(run.resolve(), run)
+    if not found:
+        raise UserError("There is nothing to report on: name at least one run folder.")
+    return [read_run(folder) for folder in found.values()]
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a training has written its experiment here."""
+    return (folder / _MARK).is_file()
+
+
+def read_run(folder: Path) -> Run:
+    """Reads one run folder; files that a run writes last may be missing.
+
+    Raises:
+        UserError: the experiment is missing, or a file cannot be read.
+    """
+    return Run(
+        folder=folder,
+        experiment=_read_experiment(folder / _MARK),
+        environment=_read_object(folder / "environment.json"),
+        status={**_FRESH, **_read_object(folder / "status.json")},
+        log=list(_read_lines(folder / "metrics.jsonl")),
+        evaluation=_read_object(folder / "evaluation.json"),
+    )
+
+
+def _run_folders(folder: Path) -> list[Path]:
+    if not folder.is_dir():
+        raise UserError(f"There is no folder {folder}. Name a run folder, or one that holds runs.")
+    if is_run(folder):
+        return [folder]
+    marks = [
+        mark
+        for depth in range(1, _DEPTH + 1)
+        for mark in sorted(folder.glob("/".join(["*"] * depth + [_MARK])))
+    ]
+    if not marks:
+        raise UserError(
+            f"{folder} is not a run folder and holds none: no {_MARK} in it. "
+            "Name a folder that `train`, `distill` or `demo` wrote."
+        )
+    return [mark.parent for mark in marks]
+
+
+def _read_experiment(path: Path) -> Json:
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read as YAML: {error}") from error
+    if not isinstance(content, dict):
+        raise UserError(f"{path} does not hold an experiment: expected names with values.")
+    return content
+
+
+def _read_object(path: Path) -> Json:
+    if not path.exists():
+        return {}
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise UserError(f"{path} does not hold what a run writes there: expected a JSON object.")
+    return content
+
+
+def _read_lines(path: Path) -> Iterator[Json]:
+    """The lines that are whole; a killed run may leave half of one at the end."""
+    if not path.exists():
+        return
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            entry = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(entry, dict):
+            yield entry
+
+
+def _number(values: Json, name: str) -> float | None:
+    value = values.get(name)
+    return float(value) if isinstance(value, (int, float)) else None

@@ -1,0 +1,89 @@
+"""What a page says of the methods that its runs used: idea, settings, paper, BibTeX."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from detdistill import methods
+from detdistill.report.runs import Run
+
+_UNPUBLISHED = re.compile(r"\bno (public )?code\b", re.IGNORECASE)
+_NO_CODE = "The authors released no code. Where the paper leaves a choice, the choice is ours."
+_NAME = re.compile(r"^[\w+-]+:\s+")
+_LINE = re.compile(r"^(Paper|Reads|Differs):\s*", re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One method as the page shows it."""
+
+    name: str
+    idea: str
+    settings: tuple[tuple[str, str], ...]
+    """What was set, and what was left at its default."""
+    paper: str
+    differs: str
+    """Where it departs from the authors' code."""
+    reading: str
+    """Set where the authors published no code or no formula: whose reading it is."""
+    citation: str
+    """BibTeX."""
+
+
+def sources(runs: Sequence[Run]) -> list[Source]:
+    """Each method with each of its settings, once, in the order of the runs."""
+    found = [
+        _source(name, settings) for run in runs for name, settings in sorted(run.methods.items())
+    ]
+    return list(dict.fromkeys(found))
+
+
+def _source(name: str, settings: dict[str, Any]) -> Source:
+    """A method of this package; of others only the settings, since nothing foreign is imported."""
+    if name not in methods.names():
+        return _foreign(name, settings)
+    method = methods.find(name)
+    about = _about(inspect.getmodule(method).__doc__ or "")
+    return Source(
+        name=name,
+        idea=about["idea"],
+        settings=_written({**method().settings(), **settings}),
+        paper=about.get("Paper", ""),
+        differs=about.get("Differs", ""),
+        reading=_reading(method, about.get("Paper", "")),
+        citation=inspect.cleandoc(getattr(method, "citation", "")),
+    )
+
+
+def _foreign(name: str, settings: dict[str, Any]) -> Source:
+    idea = "A method from outside this package; its own documentation describes it."
+    written = _written(settings)
+    return Source(
+        name=name, idea=idea, settings=written, paper="", differs="", reading="", citation=""
+    )
+
+
+def _about(text: str) -> dict[str, str]:
+    """The parts of a method's opening: its idea, and the lines Paper, Reads, Differs."""
+    idea, *rest = _LINE.split(inspect.cleandoc(text))
+    parts = {"idea": _NAME.sub("", idea), **dict(zip(rest[::2], rest[1::2], strict=True))}
+    return {name: _sentence(part) for name, part in parts.items()}
+
+
+def _sentence(text: str) -> str:
+    """Without line breaks and code marks, with a capital letter in front."""
+    line = " ".join(text.split()).replace("`", "")
+    return line[:1].upper() + line[1:]
+
+
+def _reading(method: type[methods.Method], paper: str) -> str:
+    """What a method says of its own reading, or that there was no code to compare with."""
+    return str(getattr(method, "reading", None) or (_NO_CODE if _UNPUBLISHED.search(paper) else ""))
+
+
+def _written(settings: dict[str, Any]) -> tuple[tuple[str, str], ...]:
+    return tuple((key, str(value)) for key, value in settings.items())

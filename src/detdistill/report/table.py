@@ -1,0 +1,269 @@
+"""The tables of results: one row per arm, columns in groups, best values marked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from detdistill.report import numbers
+from detdistill.report.arms import Arm, Comparison, Role
+from detdistill.report.numbers import NOTHING, Sample, sample
+
+_ACCURACY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
+_MEANING = {
+    "AP": "average precision over IoU 0.50 to 0.95: the COCO number",
+    "AP50": "average precision at IoU 0.50",
+    "AP75": "average precision at IoU 0.75",
+    "APs": "AP of small objects, under 32² pixels",
+    "APm": "AP of medium objects",
+    "APl": "AP of large objects, over 96² pixels",
+    "AR100": "average recall with 100 detections an image",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A heading and what it stands for."""
+
+    name: str
+    meaning: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """Columns under a common heading."""
+
+    name: str
+    columns: tuple[Column, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One value as text; `best` where no other student is better."""
+
+    text: str
+    best: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """An arm and its cells."""
+
+    label: str
+    detail: str
+    teacher: bool
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Body:
+    """The rows of one comparison."""
+
+    heading: str
+    rows: tuple[Row, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A caption, columns in groups, and a body for each comparison."""
+
+    anchor: str
+    caption: str
+    groups: tuple[Group, ...]
+    bodies: tuple[Body, ...]
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Of all groups."""
+        return tuple(column for group in self.groups for column in group.columns)
+
+
+_ACCURACY_GROUPS = (
+    Group(
+        name="Average precision, by IoU",
+        columns=tuple(Column(name=name, meaning=_MEANING[name]) for name in _ACCURACY[:3]),
+    ),
+    Group(
+        name="By size of the object",
+        columns=tuple(Column(name=name, meaning=_MEANING[name]) for name in _ACCURACY[3:6]),
+    ),
+    Group(
+        name="Recall",
+        columns=tuple(Column(name=name, meaning=_MEANING[name]) for name in _ACCURACY[6:]),
+    ),
+    Group(
+        name="Distillation",
+        columns=(
+            Column(name="Gain", meaning="AP over the student alone after as many steps"),
+            Column(name="Gap closed", meaning="the gain as a share of the teacher's lead in AP"),
+        ),
+    ),
+)
+_COST_GROUPS = (
+    Group(
+        name="Size and speed",
+        columns=(
+            Column(name="Parameters", meaning="numbers that were trained"),
+            Column(name="FLOPs", meaning="operations per image; a multiply-add counts as two"),
+            Column(name="Latency", meaning="time to detect: median (10th to 90th percentile)"),
+            Column(name="Tensors", meaning="most memory in use at once, beside the weights"),
+        ),
+    ),
+    Group(
+        name="Training, per run",
+        columns=(
+            Column(name="Steps", meaning="updates of the weights"),
+            Column(name="Step", meaning="median time of a step"),
+            Column(name="Time", meaning="wall clock of the training"),
+            Column(name="CPU time", meaning="over all cores"),
+            Column(name="Memory", meaning="peak of the training process"),
+        ),
+    ),
+)
+
+
+def tables(comparisons: Sequence[Comparison]) -> list[Table]:
+    """Accuracy first, then what it costs to have it."""
+    if not comparisons:
+        return []
+    accuracy = Table(
+        anchor="accuracy",
+        caption="Accuracy on the test images, in points of 100. "
+        "Every number was measured by these runs; none is from a paper.",
+        groups=_ACCURACY_GROUPS,
+        bodies=tuple(_body(comparison, _accuracy) for comparison in comparisons),
+    )
+    cost = Table(
+        anchor="size-and-cost",
+        caption="Size, speed and training cost.",
+        groups=_COST_GROUPS,
+        bodies=tuple(_body(comparison, _costs) for comparison in comparisons),
+    )
+    return [accuracy, cost]
+
+
+def _body(comparison: Comparison, cells: Callable[[Comparison, Arm], list[Cell]]) -> Body:
+    """The rows of a comparison, teacher first."""
+    rows = tuple(_row(comparison, arm, cells(comparison, arm)) for arm in comparison.arms)
+    return Body(heading=setting(comparison), rows=rows)
+
+
+def setting(comparison: Comparison) -> str:
+    """`gfl-mini-w8 on shapes, 300 labelled images`."""
+    few = f", {comparison.images:,} labelled images" if comparison.images else ""
+    return f"{comparison.student} on {comparison.data}{few}"
+
+
+def _row(comparison: Comparison, arm: Arm, cells: Sequence[Cell]) -> Row:
+    return Row(
+        label=arm.label,
+        detail=_detail(comparison, arm),
+        teacher=arm.role is Role.TEACHER,
+        cells=tuple(cells),
+    )
+
+
+def _detail(comparison: Comparison, arm: Arm) -> str:
+    """What the label leaves open: the teacher's detector, the number of runs."""
+    words = [arm.first.student] if arm.first.student != comparison.student else []
+    if len(arm.runs) > 1:
+        words.append(f"n = {len(arm.runs)}")
+    return ", ".join(words)
+
+
+def _accuracy(comparison: Comparison, arm: Arm) -> list[Cell]:
+    cells = [_metric(comparison, arm, name) for name in _ACCURACY]
+    taught = arm.role is Role.DISTILLED
+    gain = comparison.gain(arm) if taught else None
+    gap = comparison.gap_closed(arm) if taught else None
+    return [
+        *cells,
+        Cell(text=NOTHING if gain is None else f"{'+' if gain.mean > 0 else ''}{gain.points()}"),
+        Cell(text=NOTHING if gap is None else numbers.share(gap)),
+    ]
+
+
+def _metric(comparison: Comparison, arm: Arm, name: str) -> Cell:
+    value = arm.metric(name)
+    if value is None:
+        return Cell(text=NOTHING)
+    return Cell(text=value.points(), best=_is_best(value, comparison, arm, name))
+
+
+def _is_best(value: Sample, comparison: Comparison, arm: Arm, name: str) -> bool:
+    """Whether `arm` is a student, has rivals, and none of them shows a higher value."""
+    rivals = [other.metric(name) for other in comparison.students if other is not arm]
+    means = [rival.mean for rival in rivals if rival]
+    shown = round(value.mean, 3)
+    return arm.role is not Role.TEACHER and bool(means) and shown >= round(max(means), 3)
+
+
+def _costs(_comparison: Comparison, arm: Arm) -> list[Cell]:
+    return [*_detector(arm), *_training(arm)]
+
+
+def _detector(arm: Arm) -> list[Cell]:
+    return [
+        _mean(arm, lambda arm: [run.fact("parameters") for run in arm.runs], numbers.amount),
+        _mean(arm, lambda arm: [run.fact("flops") for run in arm.runs], numbers.amount),
+        Cell(text=_latency(arm)),
+        _mean(arm, lambda arm: [run.fact("peak_tensor_mb") for run in arm.runs], _megabytes),
+    ]
+
+
+def _training(arm: Arm) -> list[Cell]:
+    return [
+        Cell(text=f"{arm.first.steps:,}"),
+        _cost(arm, "step_ms", lambda value: f"{value:.0f} ms"),
+        _cost(arm, "seconds", numbers.duration),
+        _cost(arm, "cpu_seconds", numbers.duration),
+        _cost(arm, "peak_memory_mb", _megabytes),
+    ]
+
+
+def _cost(arm: Arm, name: str, write: Callable[[float], str]) -> Cell:
+    return _mean(arm, lambda arm: [run.cost(name) for run in arm.runs], write)
+
+
+def _mean(
+    arm: Arm, read: Callable[[Arm], Sequence[float | None]], write: Callable[[float], str]
+) -> Cell:
+    value = sample(read(arm))
+    return Cell(text=NOTHING if value is None else write(value.mean).replace(" ", "\u00a0"))
+
+
+def _megabytes(value: float) -> str:
+    return f"{value:,.0f} MB" if value >= 10 else f"{value:.1f} MB"  # noqa: PLR2004
+
+
+def _latency(arm: Arm) -> str:
+    """The first run's, because medians of different moments do not average."""
+    if arm.first.latency is None:
+        return NOTHING
+    median, low, high = arm.first.latency
+    return f"{median:.1f}\u00a0ms ({low:.1f}\u2013{high:.1f})"
+
+
+def notes(comparisons: Sequence[Comparison]) -> list[str]:
+    """How the numbers were measured, as far as the runs wrote it down."""
+    arms = [arm for comparison in comparisons for arm in comparison.arms]
+    several = any(len(arm.runs) > 1 for arm in arms)
+    seeds = ["Values with ± are mean and standard deviation over n seeds."] if several else []
+    facts = [run.evaluation["facts"] for arm in arms for run in arm.runs if run.latency]
+    if not facts:
+        return seeds
+    flops = "FLOPs are per image; a multiply-add counts as two."
+    return [*seeds, flops, _latency_note(facts[0])]
+
+
+def _latency_note(facts: dict[str, Any]) -> str:
+    where = f" on {facts['device']}" if facts.get("device") else ""
+    threads = f" with {numbers.counted(facts['threads'], 'thread')}" if facts.get("threads") else ""
+    images = numbers.counted(facts.get("batch_size", 1), "image")
+    size = "\u00d7".join(map(str, facts.get("image_size", [])))
+    of_size = f" of {size} pixels" if size else ""
+    return (
+        f"Latency is that of forward pass and suppression of doubles for {images}{of_size}"
+        f"{where}{threads}: median, and 10th to 90th percentile."
+    )

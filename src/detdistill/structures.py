@@ -1,0 +1,309 @@
+"""What passes between the parts: truth, outputs, targets, one training step, detections.
+
+Shape letters: B images, G padded objects, K classes, A priors per cell, L levels, H and W cells,
+N = all priors of an image (level by level, row by row, priors of a cell innermost),
+R = numbers per box as a head emits them, D padded detections. Boxes are xyxy in input pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Protocol, TypeVar
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+Levels = tuple[Tensor, ...]
+"""One map per pyramid level, fine to coarse, each (B, C, H, W)."""
+
+Structure = TypeVar("Structure")
+
+
+def _structure(cls: type[Structure]) -> type[Structure]:
+    """Registers a dataclass as a pytree, so that tensors in it are seen by DDP and compile."""
+    pytree.register_dataclass(cls)
+    return cls
+
+
+class BoxCoder(Protocol):
+    """Turns the numbers of a box branch into boxes and back."""
+
+    @property
+    def numbers(self) -> int:
+        """R: how many numbers the branch emits for a box."""
+
+    def decode(self, raw: Tensor, priors: Tensor, stride: Tensor) -> Tensor:
+        """Raw (..., R), priors (..., 4), stride (...) -> boxes (..., 4)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Spec:
+    """What is known of a detector before the first batch; adapters are built from two of these."""
+
+    family: str
+    """`dense`, `region` or `query`: which predictions it makes."""
+    classes: tuple[str, ...]
+    strides: tuple[int, ...]
+    channels: int
+    """Width of every neck level."""
+    tower_depth: int = 0
+    """Convolutions per head branch; a trace can be cut at 0 (the neck) to this."""
+    tower_channels: int = 0
+    priors_per_cell: int = 1
+    coder: BoxCoder | None = None
+    bins: int | None = None
+    """Bins of a box edge's distribution, None for detectors that regress numbers."""
+    quality: bool = False
+    """Whether the head has a centerness branch."""
+    backbone_channels: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reads:
+    """What a method reads beside the necks of both detectors; nothing else is kept or computed.
+
+    The union of two is `a | b`.
+    """
+
+    predictions: bool = False
+    """The teacher's predictions. (The student's are always there, for its own losses.)"""
+    targets: bool = False
+    """The student's label assignment."""
+    towers: frozenset[int] = frozenset()
+    """Cuts of the head towers of both detectors; see `Towers`."""
+    preactivation: bool = False
+    """The towers before their activation instead of after it."""
+    backbone: bool = False
+
+    def __or__(self, other: Reads) -> Reads:
+        """What either reads."""
+        return Reads(
+            predictions=self.predictions or other.predictions,
+            targets=self.targets or other.targets,
+            towers=self.towers | other.towers,
+            preactivation=self.preactivation or other.preactivation,
+            backbone=self.backbone or other.backbone,
+        )
+
+
+EVERYTHING = Reads(predictions=True, targets=True)
+"""What a detector computes when nobody says otherwise: neck and predictions."""
+
+
+@_structure
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Truth:
+    """The objects of a batch, padded to the fullest image, so that nothing loops over images."""
+
+    boxes: Tensor
+    """(B, G, 4)."""
+    labels: Tensor
+    """(B, G) class numbers; anything where not valid."""
+    valid: Tensor
+    """(B, G) bool: a real, trainable object. Padding and crowd regions are not."""
+    crowd: Tensor
+    """(B, G) bool: a region to ignore."""
+    sizes: Tensor
+    """(B, 2) height and width in pixels of each image before padding."""
+
+
+@_structure
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Images and their truth as a data loader yields them."""
+
+    images: Tensor
+    """(B, 3, H, W) uint8 RGB, padded at the right and the bottom."""
+    truth: Truth
+    ids: Tensor
+    """(B,) id of each image in its data set's ground truth."""
+
+
+@_structure
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Towers:
+    """Features inside a dense head, from which it can resume.
+
+    `cls[i]` is the output of convolution block i of the classification branch, `cls[0]` the neck
+    itself; likewise `reg`. Entries stand **after** the activation, unless `Reads.preactivation`
+    asked for what enters it. Only the cuts that were asked for are there.
+    """
+
+    cls: Mapping[int, Levels]
+    reg: Mapping[int, Levels]
+
+
+@_structure
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DensePredictions:
+    """What GFL, ATSS, RetinaNet and FCOS say of every prior, before any sigmoid or decoding."""
+
+    logits: Levels
+    """(B, A·K, H, W)."""
+    boxes: Levels
+    """(B, A·R, H, W), to be read by `coder`."""
+    quality: Levels | None = None
+    """(B, A, H, W) centerness logits."""
+    priors: Levels
+    """(H·W·A, 4) anchors, or points as boxes without extent."""
+    strides: tuple[int, ...]
+    coder: BoxCoder
+
+    def flat_logits(self) -> Tensor:
+        """(B, N, K)."""
+        return flatten(self.logits, self.priors)
+
+    def flat_boxes(self) -> Tensor:
+        """(B, N, R), as emitted."""
+        return flatten(self.boxes, self.priors)
+
+    def flat_quality(self) -> Tensor:
+        """(B, N), for heads that have it."""
+        if self.quality is None:
+            raise LookupError("this head has no centerness branch: see Spec.quality")
+        return flatten(self.quality, self.priors).squeeze(-1)
+
+    def flat_priors(self) -> Tensor:
+        """(N, 4)."""
+        return torch.cat(self.priors)
+
+    def flat_strides(self) -> Tensor:
+        """(N,) stride of each prior's level, in the dtype of the priors."""
+        return torch.cat(
+            [
+                prior.new_full((len(prior),), stride)
+                for prior, stride in zip(self.priors, self.strides, strict=True)
+            ]
+        )
+
+    def decoded(self) -> Tensor:
+        """(B, N, 4) boxes in pixels; at least float32 whatever the head computed in."""
+        raw = self.flat_boxes()
+        raw = raw if raw.dtype == torch.float64 else raw.float()
+        return self.coder.decode(raw, self.flat_priors(), self.flat_strides())
+
+
+def flatten(levels: Levels, priors: Levels) -> Tensor:
+    """(B, A·c, H, W) per level -> (B, N, c), in the order of the priors."""
+    return torch.cat(
+        [
+            level.permute(0, 2, 3, 1).reshape(len(level), len(prior), -1)
+            for level, prior in zip(levels, priors, strict=True)
+        ],
+        dim=1,
+    )
+
+
+def take(flat: Tensor, rows: Tensor | None) -> Tensor:
+    """Rows (B, P) of (B, N) or (B, N, c) -> (B, P) or (B, P, c); None takes all."""
+    if rows is None:
+        return flat
+    if flat.ndim == rows.ndim:
+        return flat.gather(1, rows)
+    return flat.gather(1, rows.unsqueeze(-1).expand(-1, -1, flat.shape[-1]))
+
+
+def unflatten(flat: Tensor, like: Levels) -> Levels:
+    """(B, N) or (B, N, c) with one prior per cell -> per level (B, c, H, W), or (B, H, W)."""
+    counts = [level.shape[-2] * level.shape[-1] for level in like]
+    parts = flat.split(counts, dim=1)
+    shaped = (part.unflatten(1, level.shape[-2:]) for part, level in zip(parts, like, strict=True))
+    return tuple(part.movedim(3, 1) if part.ndim == 4 else part for part in shaped)  # noqa: PLR2004
+
+
+@_structure
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DetectorOutput:
+    """Everything one detector said of a batch."""
+
+    neck: Levels
+    predictions: DensePredictions | None = None
+    trace: Towers | None = None
+    backbone: Levels | None = None
+
+    def detached(self) -> DetectorOutput:
+        """The same numbers without their history."""
+        return pytree.tree_map_only(Tensor, Tensor.detach, self)
+
+    @property
+    def dense(self) -> DensePredictions:
+        """The predictions, for callers that declared that they read them."""
+        if self.predictions is None:
+            raise LookupError("predictions were not asked for: declare Reads(predictions=True)")
+        return self.predictions
+
+    @property
+    def towers(self) -> Towers:
+        """The trace, for callers that declared which cuts they read."""
+        if self.trace is None:
+            raise LookupError("no tower cut was asked for: declare Reads(towers=...)")
+        return self.trace
+
+
+@_structure
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Targets:
+    """The student's label assignment, made once per step and shared by all who need it."""
+
+    labels: Tensor
+    """(B, N) class number, or K for background."""
+    boxes: Tensor
+    """(B, N, 4) box of the assigned object; zeros for background."""
+    weights: Tensor
+    """(B, N) 1 where the prior counts, 0 where it is ignored or lies in the padding."""
+    positives: Tensor
+    """() sum over images of max(1, positive priors), mean over ranks: the normaliser."""
+    rows: Tensor | None = None
+    """(B, P) priors among which are all positives; P depends on shapes alone. None: all N."""
+
+
+class Head(Protocol):
+    """A head that can go on from inside."""
+
+    def resume(self, towers: Towers, *, start: int) -> DensePredictions:
+        """Predictions from `towers.cls[start]` and `towers.reg[start]`."""
+
+
+def local_mean(value: Tensor) -> Tensor:
+    """The mean over ranks where there is one rank."""
+    return value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Step:
+    """All that one training step knows: the input of every method."""
+
+    truth: Truth
+    student: DetectorOutput
+    teacher: DetectorOutput
+    """Without gradient history."""
+    targets: Targets
+    student_head: Head
+    teacher_head: Head
+    """Its parameters are frozen; gradients pass through it to what it is given."""
+    index: int = 0
+    progress: float = 0.0
+    """Share of the training that is done, 0 to 1."""
+    world_mean: Callable[[Tensor], Tensor] = field(default=local_mean)
+    """Mean of a tensor over ranks, without gradient."""
+
+
+@_structure
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Detections:
+    """Found objects, best first, padded to the same number in every image."""
+
+    boxes: Tensor
+    """(B, D, 4)."""
+    scores: Tensor
+    """(B, D)."""
+    labels: Tensor
+    """(B, D)."""
+    counts: Tensor
+    """(B,) how many of the D are real."""
+
+    def to(self, device: torch.device | str) -> Detections:
+        """The same on another device."""
+        return Detections(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})

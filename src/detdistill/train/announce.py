@@ -1,0 +1,60 @@
+"""What a run says of itself before its first step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from detdistill import __version__
+from detdistill.methods import combine
+from detdistill.train.assembly import Assembly
+from detdistill.train.experiment import Experiment
+
+
+def announcement(
+    experiment: Experiment, assembly: Assembly, ranks: Accelerator, folder: Path
+) -> list[str]:
+    """A line for each part: machine, data, student, teacher, methods, optimizer, folder."""
+    images, classes = len(assembly.data), len(assembly.data.classes)
+    budget = f"{experiment.steps} steps of {experiment.batch_size} images"
+    return [
+        f"detdistill {__version__}, torch {torch.__version__}, {_machine(experiment, ranks)}",
+        f"data {experiment.data}: {images} training images, {classes} classes",
+        f"student {experiment.student}: {_size(assembly.student)}, {assembly.origin}",
+        *_teaching(experiment, assembly),
+        f"{budget}, {_optimizer(experiment)}",
+        f"run folder {folder}",
+    ]
+
+
+def _machine(experiment: Experiment, ranks: Accelerator) -> str:
+    threads = f" ({torch.get_num_threads()} threads)" if ranks.device.type == "cpu" else ""
+    processes = f", {ranks.num_processes} processes" if ranks.num_processes > 1 else ""
+    return f"{ranks.device}{threads}, {experiment.precision}{processes}"
+
+
+def _teaching(experiment: Experiment, assembly: Assembly) -> list[str]:
+    if assembly.teacher is None:
+        unused = f"; {experiment.teacher} is not used" if experiment.teacher else ""
+        return [f"no method, so no teacher{unused}"]
+    return [
+        f"teacher {experiment.teacher}: {_size(assembly.teacher)}, frozen",
+        *(f"method {name}: {method.extra_repr()}" for name, method in assembly.methods.items()),
+        *(f"note: {reason}" for reason in combine.conflicts(assembly.methods)),
+    ]
+
+
+def _optimizer(experiment: Experiment) -> str:
+    settings = experiment.optimizer
+    average = f", averaged with {settings.ema}" if settings.ema else ""
+    return (
+        f"{settings.name} lr {settings.lr:g}, {settings.schedule} after {settings.warmup_steps} "
+        f"warm-up steps, decay {settings.weight_decay:g}, clip {settings.clip}{average}"
+    )
+
+
+def _size(module: nn.Module) -> str:
+    return f"{sum(parameter.numel() for parameter in module.parameters()):,} parameters"

@@ -1,0 +1,141 @@
+"""Puts together what an experiment names: data, student, teacher, methods, step."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+
+import torch
+
+from detdistill import data, detectors
+from detdistill.data import Dataset
+from detdistill.detectors import Detector
+from detdistill.errors import UserError
+from detdistill.interop import checkpoint
+from detdistill.methods import Method, combine
+from detdistill.train.experiment import Experiment
+from detdistill.train.seeds import derived
+from detdistill.train.step import TrainStep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assembly:
+    """Everything that a training consists of, not yet on a device."""
+
+    data: Dataset
+    """The training images."""
+    tune: Dataset | None
+    """What is evaluated on during the training; None if nothing is."""
+    test: Dataset
+    """What is evaluated on at the end."""
+    student: Detector
+    origin: str
+    """Where the student's first weights come from, in words."""
+    teacher: Detector | None
+    """None without methods, too."""
+    methods: dict[str, Method]
+    step: TrainStep
+    """Holds student, teacher and methods."""
+
+    @cached_property
+    def teacher_fingerprint(self) -> str | None:
+        """Says whether two runs had the same teacher."""
+        return None if self.teacher is None else checkpoint.fingerprint(self.teacher)
+
+
+def build(experiment: Experiment) -> Assembly:
+    """Builds all parts. What is quick to check is checked first.
+
+    The student's first weights depend on the experiment's seed and on nothing else.
+
+    Raises:
+        UserError: a name is unknown, a checkpoint or a folder is missing, teacher or student know
+            other classes than the data, or a method does not fit the pair.
+    """
+    methods = parse_methods(experiment)
+    teacher = _teacher(experiment) if methods else None
+    if not is_checkpoint(experiment.student):
+        detectors.describe(experiment.student, ("any",))
+    dataset = data.open(experiment.data, "train", experiment.images)
+    if teacher is not None:
+        _check_classes("teacher", str(experiment.teacher), teacher, dataset)
+    student = _student(experiment, dataset)
+    return Assembly(
+        data=dataset,
+        tune=data.open(experiment.data, "tune") if experiment.validate_every else None,
+        test=data.open(experiment.data, "test"),
+        student=student,
+        origin=_origin(experiment),
+        teacher=teacher,
+        methods=methods,
+        step=TrainStep(student, teacher, methods, seed=experiment.seed),
+    )
+
+
+def parse_methods(experiment: Experiment) -> dict[str, Method]:
+    """The methods of an experiment, not yet set up; what speaks against them is announced later."""
+    names = "+".join(experiment.methods)
+    with warnings.catch_warnings(action="ignore"):
+        return combine.parse(names, experiment.methods) if names else {}
+
+
+def resolved(experiment: Experiment) -> Experiment:
+    """The same experiment with every hyper-parameter of its methods spelled out."""
+    parsed = parse_methods(experiment).values()
+    settings = (method.settings() for method in parsed)
+    return replace(experiment, methods=dict(zip(experiment.methods, settings, strict=True)))
+
+
+def is_checkpoint(student: str) -> bool:
+    """Whether a student is given by its weights, not by a detector's name."""
+    return student.endswith(".safetensors") or Path(student).is_dir()
+
+
+def _teacher(experiment: Experiment) -> Detector:
+    if experiment.teacher is None:
+        raise UserError("Distillation needs a teacher: a run folder or a .safetensors file.")
+    return checkpoint.load(experiment.teacher)
+
+
+def _student(experiment: Experiment, dataset: Dataset) -> Detector:
+    if is_checkpoint(experiment.student):
+        student = checkpoint.load(experiment.student)
+        _check_classes("student", experiment.student, student, dataset)
+        return student
+    with _seeded(derived(experiment.seed, "student")):
+        return detectors.build(experiment.student, dataset.classes)
+
+
+@contextmanager
+def _seeded(seed: int) -> Iterator[None]:
+    """Random numbers from `seed` inside; outside, nothing has been drawn."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        yield
+
+
+def _origin(experiment: Experiment) -> str:
+    if is_checkpoint(experiment.student):
+        return f"weights of {experiment.student}"
+    return f"random, from seed {experiment.seed}; nothing pretrained"
+
+
+def _check_classes(role: str, name: str, detector: Detector, dataset: Dataset) -> None:
+    mine, wanted = detector.spec.classes, dataset.classes
+    if tuple(mine) == tuple(wanted):
+        return
+    missing = [c for c in wanted if c not in mine]
+    extra = [c for c in mine if c not in wanted]
+    parts = [
+        f"{what} {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"  # noqa: PLR2004
+        for what, names in (("it does not know", missing), ("the data does not have", extra))
+        if names
+    ] or ["their order differs"]
+    raise UserError(
+        f"The {role} {name} was trained on other classes than the data: {'; '.join(parts)}. "
+        f"Choose a {role} for these {len(wanted)} classes."
+    )

@@ -1,0 +1,82 @@
+"""Evaluates the student on a split, the images shared among the ranks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from accelerate import Accelerator
+from accelerate.utils import broadcast, gather_object
+
+from detdistill import data
+from detdistill.data import Dataset
+from detdistill.detectors import Detector
+from detdistill.evaluate import coco, run, speed
+from detdistill.train.experiment import Experiment
+
+
+@dataclass(frozen=True, kw_only=True)
+class Assessment:
+    """How good a detector is on a split."""
+
+    metrics: dict[str, Any]
+    images: int
+    detections: list[dict[str, Any]]
+
+
+def assess(
+    detector: Detector, dataset: Dataset, experiment: Experiment, engine: Accelerator
+) -> Assessment:
+    """COCO metrics on a split; every rank gets the same.
+
+    Statistics of rank 0 are used, which are those that are saved.
+    """
+    if engine.num_processes > 1:
+        for buffer in detector.buffers():
+            broadcast(buffer)
+    mine = run.predict(
+        detector,
+        _Share(dataset, engine.process_index, engine.num_processes),
+        batch_size=max(1, experiment.batch_size // engine.num_processes),
+        workers=experiment.workers,
+        channels_last=experiment.channels_last,
+    )
+    detections = _together(mine, engine)
+    return Assessment(
+        metrics=coco.evaluate(dataset.ground_truth(), detections).to_dict(),
+        images=len(dataset),
+        detections=detections,
+    )
+
+
+def facts(detector: Detector, dataset: Dataset) -> dict[str, Any]:
+    """Size and speed on the size of the first image."""
+    height, width = dataset[0].image.shape[-2:]
+    return speed.facts(detector, (height, width))
+
+
+def _together(mine: list[dict[str, Any]], engine: Accelerator) -> list[dict[str, Any]]:
+    if engine.num_processes == 1:
+        return mine
+    everything: list[dict[str, Any]] = gather_object(mine)
+    return sorted(everything, key=lambda detection: int(detection["image_id"]))
+
+
+class _Share:
+    """Every `world`-th image of a data set."""
+
+    def __init__(self, dataset: Dataset, rank: int, world: int) -> None:
+        self._dataset = dataset
+        self._indices = range(rank, len(dataset), world)
+        self.classes = dataset.classes
+        self.category_ids = dataset.category_ids
+
+    def __len__(self) -> int:
+        return len(self._indices)
+
+    def __getitem__(self, index: int, /) -> data.Sample:
+        return self._dataset[self._indices[index]]
+
+    def ground_truth(self) -> dict[str, Any]:
+        """That of the whole data set."""
+        return self._dataset.ground_truth()

@@ -1,0 +1,189 @@
+"""One training, written down: everything that decides its result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+
+from detdistill.errors import UserError
+from detdistill.files import write_text
+
+
+@dataclass(kw_only=True)
+class Optimizer:
+    """How weights move."""
+
+    name: Literal["adamw", "sgd"] = "adamw"
+    lr: float = 1.2e-2
+    """Peak learning rate."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """AdamW's averaging; ignored by SGD."""
+    momentum: float = 0.9
+    """SGD's; ignored by AdamW."""
+    weight_decay: float = 0.05
+    """On convolution weights and scales; biases and norms have none."""
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    milestones: tuple[float, ...] = (8 / 12, 11 / 12)
+    """Where the step schedule divides by ten, as shares of the training."""
+    warmup_steps: int = 60
+    warmup_start: float = 0.01
+    """Share of the peak learning rate at the first step."""
+    clip: float | None = 10.0
+    """Largest norm of the gradient."""
+    ema: float | None = None
+    """Decay of the averaged weights that are evaluated and saved; None for the plain weights."""
+
+
+@dataclass(kw_only=True)
+class Experiment:
+    """A run: data, detectors, methods, budget. Written to the run folder, and runnable again."""
+
+    data: str = "shapes"
+    """`shapes`, `shapes:hard`, `coco:PATH`, ..."""
+    student: str = "gfl-mini-w8"
+    """Detector name, or a checkpoint to start from."""
+    teacher: str | None = None
+    """Checkpoint: a run folder or a `.safetensors` file."""
+    methods: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Method names and their hyper-parameters; empty trains without distillation."""
+    images: int | None = None
+    """Use only this many training images (few labels)."""
+    steps: int = 600
+    batch_size: int = 16
+    """Images per optimizer step, over all ranks and accumulated micro-batches."""
+    accumulate: int = 1
+    """Micro-batches per optimizer step."""
+    optimizer: Optimizer = field(default_factory=Optimizer)
+    seed: int = 0
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    channels_last: bool = True
+    compile: bool = False
+    workers: int = 0
+    """Processes that load images."""
+    flip: float = 0.5
+    """Probability of a horizontal flip."""
+    validate_every: int | None = None
+    """Steps between evaluations during the training; None for at the end only."""
+    save_every: int = 200
+    """Steps between checkpoints."""
+    log_every: int = 10
+    tensorboard: bool = False
+
+
+def check(experiment: Experiment) -> None:
+    """Refuses settings that cannot work.
+
+    Raises:
+        UserError: a number is out of range, or methods are asked for without a teacher.
+    """
+    counts = ("steps", "batch_size", "accumulate", "save_every", "log_every")
+    for name in counts:
+        _require(getattr(experiment, name) >= 1, name, getattr(experiment, name), "at least 1")
+    for name in ("images", "validate_every"):
+        value = getattr(experiment, name)
+        _require(value is None or value >= 1, name, value, "at least 1, or null")
+    _require(experiment.workers >= 0, "workers", experiment.workers, "at least 0")
+    _require(0 <= experiment.flip <= 1, "flip", experiment.flip, "between 0 and 1")
+    _check_optimizer(experiment.optimizer)
+    if experiment.methods and experiment.teacher is None:
+        raise UserError(
+            f"Method {'+'.join(experiment.methods)} needs a teacher: "
+            "name a run folder or a .safetensors file."
+        )
+
+
+def _check_optimizer(optimizer: Optimizer) -> None:
+    _require(optimizer.lr > 0, "optimizer.lr", optimizer.lr, "above 0")
+    _require(
+        optimizer.warmup_steps >= 0, "optimizer.warmup_steps", optimizer.warmup_steps, "at least 0"
+    )
+    for name in ("clip", "ema"):
+        value = getattr(optimizer, name)
+        _require(value is None or value > 0, f"optimizer.{name}", value, "above 0, or null")
+    ema = optimizer.ema
+    _require(ema is None or ema < 1, "optimizer.ema", ema, "below 1")
+
+
+def _require(holds: bool, name: str, value: object, what: str) -> None:
+    if not holds:
+        raise UserError(f"{name} is {value}, but must be {what}.")
+
+
+def to_dict(experiment: Experiment) -> dict[str, Any]:
+    """Plain values, as YAML and JSON have them."""
+    plain: dict[str, Any] = _plain(asdict(experiment))
+    return plain
+
+
+def from_dict(values: Mapping[str, Any]) -> Experiment:
+    """What `to_dict` wrote.
+
+    Raises:
+        UserError: a field is unknown.
+    """
+    optimizer = {name: _tuple(value) for name, value in values.get("optimizer", {}).items()}
+    rest = {name: value for name, value in values.items() if name != "optimizer"}
+    try:
+        return Experiment(**rest, optimizer=Optimizer(**optimizer))
+    except TypeError as error:
+        raise UserError(f"This is not an experiment of this version: {error}.") from error
+
+
+def save(experiment: Experiment, path: Path) -> None:
+    """Writes an experiment as YAML, which runs again as it is."""
+    write_text(path, yaml.safe_dump(to_dict(experiment), sort_keys=False, allow_unicode=True))
+
+
+def load(path: Path) -> Experiment:
+    """Reads what `save` wrote.
+
+    Raises:
+        UserError: there is no such file, or it holds something else.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UserError(f"{path} cannot be read as an experiment: {error}.") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} does not hold an experiment.")
+    return from_dict(values)
+
+
+def differences(old: Experiment, new: Experiment) -> list[str]:
+    """What decides the result and is not the same, as `optimizer.lr: 0.01, now 0.02`."""
+    before, after = dict(_leaves(to_dict(old))), dict(_leaves(to_dict(new)))
+    names = [*before, *(name for name in after if name not in before)]
+    return [
+        f"{name}: {before.get(name, 'absent')}, now {after.get(name, 'absent')}"
+        for name in names
+        if before.get(name, _ABSENT) != after.get(name, _ABSENT) and name not in _HARMLESS
+    ]
+
+
+_ABSENT = object()
+_HARMLESS = {"workers", "save_every", "tensorboard"}
+"""Fields that may change between stopping and going on."""
+
+
+def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401 - any nesting of plain values
+    if isinstance(value, Mapping):
+        return {str(key): _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [_plain(entry) for entry in value]
+    return value
+
+
+def _tuple(value: Any) -> Any:  # noqa: ANN401 - any setting
+    return tuple(value) if isinstance(value, list) else value

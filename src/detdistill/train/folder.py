@@ -1,0 +1,186 @@
+"""The run folder: what may be written where, and what is there already."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from detdistill.errors import UserError
+from detdistill.files import read_json, write_json, write_text
+from detdistill.interop.checkpoint import STUDENT
+from detdistill.train import checkpoint, environment
+from detdistill.train import experiment as experiments
+from detdistill.train.experiment import Experiment
+
+State = Literal["running", "finished", "interrupted", "failed"]
+
+CONTENT = (
+    "experiment.yaml",
+    "environment.json",
+    "status.json",
+    "metrics.jsonl",
+    "train.log",
+    "checkpoints",
+    "tensorboard",
+    STUDENT,
+    "student.json",
+    "detections.json",
+    "evaluation.json",
+    "figures",
+    "report.html",
+)
+"""What a run writes, and all that `overwrite` removes."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+
+    @property
+    def experiment(self) -> Path:
+        """The resolved experiment, which makes this a run folder."""
+        return self.path / "experiment.yaml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per line."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def log(self) -> Path:
+        """What was said."""
+        return self.path / "train.log"
+
+    @property
+    def last(self) -> Path:
+        """The checkpoint to go on from."""
+        return self.path / "checkpoints" / "last"
+
+    @property
+    def best(self) -> Path:
+        """The checkpoint of the best validation, if there were any."""
+        return self.path / "checkpoints" / "best"
+
+    @property
+    def student(self) -> Path:
+        """The trained detector."""
+        return self.path / STUDENT
+
+    @property
+    def detections(self) -> Path:
+        """COCO results on the test split."""
+        return self.path / "detections.json"
+
+    @property
+    def evaluation(self) -> Path:
+        """The final numbers."""
+        return self.path / "evaluation.json"
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether a run has come to its end here."""
+        status = self.path / "status.json"
+        return (
+            self.evaluation.exists()
+            and status.exists()
+            and read_json(status)["state"] == "finished"
+        )
+
+    def admit(self, experiment: Experiment, *, resume: bool, overwrite: bool) -> None:
+        """Refuses a folder that this experiment must not write to. Changes nothing.
+
+        Raises:
+            UserError: it cannot be written to, holds something else, or holds a run that is
+                neither to be resumed nor to be overwritten.
+        """
+        if resume and overwrite:
+            raise UserError("resume and overwrite exclude each other: choose one.")
+        _check_writable(self.path)
+        if not self.path.exists() or not any(self.path.iterdir()):
+            return
+        if not self.experiment.exists():
+            raise UserError(
+                f"{self.path} is not empty and is not a run folder. Choose another folder."
+            )
+        if resume:
+            self._check_same(experiment)
+        elif not overwrite:
+            raise UserError(
+                f"{self.path} holds a run already. Use resume to go on with it, overwrite to "
+                "replace it, or choose another folder."
+            )
+
+    def prepare(self, experiment: Experiment, *, overwrite: bool) -> None:
+        """Creates or clears the folder; a run that is there is kept unless `overwrite`."""
+        if overwrite:
+            self._clear()
+        if self.experiment.exists():
+            for folder in (self.last, self.best):
+                checkpoint.settle(folder)
+            self._note_resumed()
+        else:
+            experiments.save(experiment, self.experiment)
+            write_json(self.path / "environment.json", environment.describe())
+
+    def set_status(self, state: State, *, step: int, steps: int) -> None:
+        """Writes what the run is doing."""
+        write_json(self.path / "status.json", {"state": state, "step": step, "steps": steps})
+
+    def truncate_metrics(self, step: int) -> None:
+        """Forgets what was measured after `step`, and half a line that a kill left."""
+        if self.metrics.exists():
+            lines = self.metrics.read_text(encoding="utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if _is_until(line, step)]
+            write_text(self.metrics, "".join(kept))
+
+    def measured(self, name: str) -> list[float]:
+        """A number of every training line in the metrics that has it."""
+        if not self.metrics.exists():
+            return []
+        lines = map(json.loads, self.metrics.read_text(encoding="utf-8").splitlines())
+        return [line[name] for line in lines if name in line]
+
+    def _check_same(self, experiment: Experiment) -> None:
+        changed = experiments.differences(experiments.load(self.experiment), experiment)
+        if changed:
+            raise UserError(
+                f"The run in {self.path} is another experiment and cannot be resumed as this one: "
+                f"{'; '.join(changed)}. Resume it as it was, or choose another folder."
+            )
+
+    def _clear(self) -> None:
+        for name in CONTENT:
+            path = self.path / name
+            remove: Callable[[Path], object] = shutil.rmtree if path.is_dir() else Path.unlink
+            if path.exists():
+                remove(path)
+
+    def _note_resumed(self) -> None:
+        path = self.path / "environment.json"
+        content: dict[str, Any] = read_json(path) if path.exists() else environment.describe()
+        resumed = [*content.get("resumed", []), environment.now()]
+        write_json(path, {**content, "resumed": resumed})
+
+
+def _check_writable(path: Path) -> None:
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file, but a run needs a folder.")
+    nearest = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
+    if not nearest.is_dir():
+        raise UserError(f"The run folder {path} cannot be made: {nearest} is a file.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"The run folder {path} cannot be written to: no permission in {nearest}.")
+
+
+def _is_until(line: str, step: int) -> bool:
+    try:
+        return line.endswith("\n") and int(json.loads(line)["step"]) <= step
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -1,0 +1,325 @@
+"""Trains a student from the first step to the last, and leaves a run folder."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from accelerate import Accelerator
+
+from detdistill import data
+from detdistill.data.stream import Share
+from detdistill.errors import UserError
+from detdistill.files import read_json, write_json
+from detdistill.interop import checkpoint as interop
+from detdistill.structures import Batch
+from detdistill.train import checkpoint, engine, environment, log, reach
+from detdistill.train import experiment as experiments
+from detdistill.train.announce import announcement
+from detdistill.train.assembly import Assembly, build, resolved
+from detdistill.train.assess import Assessment, assess, facts
+from detdistill.train.clock import Clock
+from detdistill.train.experiment import Experiment
+from detdistill.train.folder import RunFolder, State
+from detdistill.train.log import Journal
+from detdistill.train.stop import InterruptedRun, Stop
+from detdistill.train.trainer import Trainer
+
+Summary = dict[str, Any]
+"""The content of `evaluation.json`."""
+
+
+def train(
+    experiment: Experiment,
+    folder: Path | str,
+    *,
+    resume: bool = False,
+    overwrite: bool = False,
+    device: str | None = None,
+) -> Summary:
+    """Trains the student of an experiment and evaluates it.
+
+    The student that is saved and evaluated is that of the last step, averaged if the optimizer
+    says so; `checkpoints/best` holds the one of the best validation.
+
+    Args:
+        experiment: what to train. It is written to the folder with every setting resolved.
+        folder: the run folder.
+        resume: go on with the run in the folder, or start it if there is none. On a CPU the
+            result is bit for bit that of a run that was never stopped.
+        overwrite: replace the run in the folder.
+        device: `cpu`, `cuda`, ...; None for the best there is.
+
+    Returns:
+        The content of `evaluation.json`.
+
+    Raises:
+        UserError: something in the experiment or the folder is wrong; nothing was written.
+        NonFiniteError: a loss is not a number.
+        InterruptedRun: Ctrl-C or SIGTERM; the run can be resumed.
+    """
+    experiments.check(experiment)
+    if experiment.tensorboard:
+        log.check_tensorboard()
+    experiment, run = resolved(experiment), RunFolder(Path(folder))
+    run.admit(experiment, resume=resume, overwrite=overwrite)
+    if resume and run.is_finished:
+        return dict(read_json(run.evaluation))
+    ranks = engine.start(experiment, device)
+    _check_batch(experiment, ranks)
+    assembly = build(experiment)
+    _prepare(run, experiment, ranks, overwrite=overwrite)
+    return _Run(experiment, run, assembly, ranks).complete()
+
+
+def _check_batch(experiment: Experiment, ranks: Accelerator) -> None:
+    """Refuses a batch that cannot be divided equally."""
+    Share(
+        batch_size=experiment.batch_size,
+        world=ranks.num_processes,
+        accumulate=experiment.accumulate,
+    )
+
+
+def _prepare(
+    run: RunFolder, experiment: Experiment, ranks: Accelerator, *, overwrite: bool
+) -> None:
+    """One rank writes, after all have looked and before any reads."""
+    ranks.wait_for_everyone()
+    if ranks.is_main_process:
+        run.prepare(experiment, overwrite=overwrite)
+    ranks.wait_for_everyone()
+
+
+class _Run:
+    """One run on one rank: the trainer, and the files and words around it."""
+
+    def __init__(
+        self, experiment: Experiment, folder: RunFolder, assembly: Assembly, ranks: Accelerator
+    ) -> None:
+        self.experiment = experiment
+        self.folder = folder
+        self.assembly = assembly
+        self.ranks = ranks
+        self.trainer = Trainer(assembly.step, experiment, ranks)
+        self.clock = Clock()
+        self.best = -1.0
+        self.saved_at = 0
+        self._restore()
+        self.journal = Journal(
+            folder,
+            start=self.trainer.done,
+            steps=experiment.steps,
+            tensorboard=experiment.tensorboard,
+            enabled=ranks.is_main_process,
+        )
+        self.stop = Stop(self.journal.say)
+
+    def complete(self) -> Summary:
+        """Trains what is left, evaluates, and says in `status.json` how it ended."""
+        self._set_status("running")
+        try:
+            with self.journal, self.stop:
+                summary = self._train_and_evaluate()
+        except KeyboardInterrupt:
+            self._set_status("interrupted")
+            raise self._interruption() from None
+        except BaseException as error:
+            self._set_status("failed")
+            self.journal.note(f"failed: {error!r}")
+            raise
+        self._set_status("finished")
+        return summary
+
+    def _train_and_evaluate(self) -> Summary:
+        self._announce()
+        if self.trainer.done == 0 and self.assembly.methods:
+            self._check_reach()
+        self._take_steps()
+        return self._evaluate()
+
+    # before the first step
+
+    def _restore(self) -> None:
+        state = checkpoint.load(self.folder.last)
+        if state is None:
+            self.folder.truncate_metrics(0)
+            return
+        if state["teacher"] != self.assembly.teacher_fingerprint:
+            raise UserError(
+                f"The teacher {self.experiment.teacher} has other weights than when the run in "
+                f"{self.folder.path} began. Restore it, or start again with overwrite."
+            )
+        self.trainer.restore(state["trainer"])
+        self.best, self.saved_at = state["best"], self.trainer.done
+        self.clock = Clock(state["seconds"], state["cpu_seconds"])
+        if self.ranks.is_main_process:
+            self.folder.truncate_metrics(self.trainer.done)
+
+    def _announce(self) -> None:
+        lines = announcement(self.experiment, self.assembly, self.ranks, self.folder.path)
+        for line in lines:
+            self.journal.say(line)
+        done = self.trainer.done
+        self.journal.say(f"going on after step {done}" if done else "starting")
+
+    def _check_reach(self) -> None:
+        batch = self.trainer.place(next(self._batches()))
+        found = reach.arrivals(self.assembly.step, batch, reach.is_distillation)
+        complaint = engine.agree(self.ranks, reach.complaint(found))
+        if complaint:
+            raise UserError(complaint)
+        if idle := reach.idle(found):
+            self.journal.say(f"note: no gradient at the start from {', '.join(idle)}: weight 0?")
+
+    def _batches(self) -> Iterator[Batch]:
+        settings = self.experiment
+        return data.stream(
+            self.assembly.data,
+            seed=settings.seed,
+            batch_size=settings.batch_size,
+            steps=settings.steps,
+            start=self.trainer.done,
+            rank=self.ranks.process_index,
+            world=self.ranks.num_processes,
+            accumulate=settings.accumulate,
+            flip=settings.flip,
+            workers=settings.workers,
+        )
+
+    # the steps
+
+    def _take_steps(self) -> None:
+        batches = self._batches()
+        while self.trainer.done < self.experiment.steps:
+            learning_rate = self.trainer.learning_rate
+            with self.clock.running():
+                self.trainer.advance(batches)
+                if self._is_due(self.experiment.log_every):
+                    self._log(learning_rate)
+            self._after_step()
+
+    def _is_due(self, every: int) -> bool:
+        """Whether something that is done so often is to be done after this step."""
+        done = self.trainer.done
+        return done % every == 0 or done == self.experiment.steps
+
+    def _after_step(self) -> None:
+        self.journal.step(self.trainer.done)
+        if self.assembly.tune is not None and self._is_due(self.experiment.validate_every or 1):
+            self._validate(self.assembly.tune)
+        must_stop = self._must_stop()
+        if must_stop or self._is_due(self.experiment.save_every):
+            self._save()
+        if must_stop:
+            raise KeyboardInterrupt
+
+    def _must_stop(self) -> bool:
+        """Whether any rank was asked to; several ranks look only when they log."""
+        if self.ranks.num_processes == 1:
+            return self.stop.asked
+        if self.trainer.done % self.experiment.log_every:
+            return False
+        return engine.agree(self.ranks, "stop" if self.stop.asked else None) is not None
+
+    def _log(self, learning_rate: float) -> None:
+        steps = len(self.trainer.window)
+        losses, norm = self.trainer.read()
+        task = {name.partition("/")[2]: v for name, v in losses.items() if _is_task(name)}
+        self.journal.record(
+            {
+                "step": self.trainer.done,
+                "kind": "train",
+                "lr": learning_rate,
+                "seconds": self.clock.seconds,
+                "cpu_seconds": self.clock.cpu_seconds,
+                "step_ms": self.clock.lap_ms(steps),
+                "task": task,
+                "distill": {name: v for name, v in losses.items() if not _is_task(name)},
+                "grad_norm": norm,
+            }
+        )
+
+    def _validate(self, dataset: data.Dataset) -> None:
+        metrics = assess(self.trainer.detector, dataset, self.experiment, self.ranks).metrics
+        step = self.trainer.done
+        self.journal.record({"step": step, "kind": "eval", "metrics": metrics})
+        self.journal.say(f"step {step}: AP {100 * metrics['AP']:.2f} on the tune split")
+        if metrics["AP"] > self.best:
+            self.best = metrics["AP"]
+            self._save_to(self.folder.best)
+
+    def _save(self) -> None:
+        self.trainer.check()
+        self._save_to(self.folder.last)
+        self.saved_at = self.trainer.done
+        self._set_status("running")
+
+    def _save_to(self, folder: Path) -> None:
+        if self.ranks.is_main_process:
+            state = {
+                "trainer": self.trainer.state(),
+                "best": self.best,
+                "seconds": self.clock.seconds,
+                "cpu_seconds": self.clock.cpu_seconds,
+                "teacher": self.assembly.teacher_fingerprint,
+            }
+            checkpoint.save(folder, state, self.trainer.detector, self._card())
+        self.ranks.wait_for_everyone()
+
+    # the end
+
+    def _evaluate(self) -> Summary:
+        self.stop.at_once = True
+        self.journal.say(f"evaluating the last step on {len(self.assembly.test)} test images")
+        detector = self.trainer.detector
+        assessment = assess(detector, self.assembly.test, self.experiment, self.ranks)
+        summary = self._summary(assessment)
+        if self.ranks.is_main_process:
+            interop.save(detector, self.folder.student, self._card())
+            write_json(self.folder.detections, assessment.detections)
+            write_json(self.folder.evaluation, summary)
+        metrics = assessment.metrics
+        self.journal.say(f"test: AP {100 * metrics['AP']:.2f}, AP50 {100 * metrics['AP50']:.2f}")
+        return summary
+
+    def _summary(self, assessment: Assessment) -> Summary:
+        return {
+            "metrics": assessment.metrics,
+            "split": "test",
+            "images": assessment.images,
+            "data": self.experiment.data,
+            "step": self.trainer.done,
+            "cost": {
+                "seconds": round(self.clock.seconds, 3),
+                "cpu_seconds": round(self.clock.cpu_seconds, 3),
+                "step_ms": round(statistics.median(self.folder.measured("step_ms")), 3),
+                "peak_memory_mb": environment.peak_memory_mb(self.ranks.device),
+            },
+            "facts": facts(self.trainer.detector, self.assembly.test),
+        }
+
+    def _card(self) -> dict[str, Any]:
+        """What the student's card says beside its architecture."""
+        return {
+            "teacher": self.assembly.teacher_fingerprint,
+            "methods": experiments.to_dict(self.experiment)["methods"],
+            "data": self.experiment.data,
+            "step": self.trainer.done,
+        }
+
+    def _set_status(self, state: State) -> None:
+        if self.ranks.is_main_process:
+            self.folder.set_status(state, step=self.trainer.done, steps=self.experiment.steps)
+
+    def _interruption(self) -> InterruptedRun:
+        return InterruptedRun(
+            f"The run in {self.folder.path} is saved up to step {self.saved_at} of "
+            f"{self.experiment.steps}. Run the same command again with --resume to go on."
+        )
+
+
+def _is_task(name: str) -> bool:
+    return not reach.is_distillation(name)

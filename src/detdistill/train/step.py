@@ -1,0 +1,115 @@
+"""The trained module: one batch in, a flat dict of losses out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+from detdistill.detectors import Detector
+from detdistill.methods import Method, combine
+from detdistill.structures import (
+    EVERYTHING,
+    Batch,
+    Head,
+    Reads,
+    Step,
+)
+from detdistill.train.boundary import handed_over
+from detdistill.train.frozen import Frozen
+from detdistill.train.seeds import derived
+
+Losses = dict[str, Tensor]
+"""`task/<name>` for the student's own losses, `<method>/<term>` for distillation."""
+
+TASK = "task"
+
+
+class TrainStep(nn.Module):
+    """Student, methods and teacher as one module, so that whoever wraps it sees every parameter.
+
+    Which losses come out is fixed by the configuration, not by the batch. The teacher is run only
+    as far as the methods read it, and not at all without methods. Losses and distillation are
+    computed in float32, whatever the detectors are computed in.
+
+    Args:
+        student: the detector to be trained.
+        teacher: the detector to learn from; it is frozen. Not used without methods.
+        methods: by the name that their losses carry. Their `setup` is called here.
+        seed: what the methods' own parameters start from; the global random state stays as it is.
+
+    Raises:
+        UnsuitablePairError: a method cannot work on this teacher and student.
+    """
+
+    def __init__(
+        self,
+        student: Detector,
+        teacher: Detector | None = None,
+        methods: Mapping[str, Method] | None = None,
+        *,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.student = student
+        self.methods = nn.ModuleDict(methods)
+        self.teacher: Frozen | None = None
+        self.reads = Reads()
+        if methods:
+            if teacher is None:
+                raise ValueError("methods need a teacher")
+            self.teacher = Frozen(teacher)
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(derived(seed, "methods"))
+                self.reads = combine.setup(methods, teacher.spec, student.spec)
+
+    def forward(self, batch: Batch, index: int = 0, progress: float = 0.0) -> Losses:
+        """All losses of a batch.
+
+        Args:
+            batch: on the module's device.
+            index: number of the optimizer step.
+            progress: share of the training that is done, 0 to 1.
+        """
+        truth = batch.truth
+        output = self.student(batch.images, truth.sizes, self.reads | EVERYTHING)
+        with torch.autocast(batch.images.device.type, enabled=False):
+            output = handed_over(output)
+            losses, targets = self.student.criterion(output, truth, world_mean)
+        named = {f"{TASK}/{name}": loss for name, loss in losses.items()}
+        if self.teacher is None:
+            return named
+        taught = self.teacher(batch.images, truth.sizes, self.reads)
+        with torch.autocast(batch.images.device.type, enabled=False):
+            step = Step(
+                truth=truth,
+                student=output,
+                teacher=handed_over(taught),
+                targets=targets,
+                student_head=cast("Head", self.student.head),
+                teacher_head=self.teacher.head,
+                index=index,
+                progress=progress,
+                world_mean=world_mean,
+            )
+            return named | self._distil(step)
+
+    def _distil(self, step: Step) -> Losses:
+        return {
+            f"{name}/{term}": loss
+            for name, method in self.methods.items()
+            for term, loss in method(step).items()
+        }
+
+
+def world_mean(value: Tensor) -> Tensor:
+    """The mean of a tensor over ranks, without gradient."""
+    value = value.detach()
+    if not (dist.is_available() and dist.is_initialized()):
+        return value
+    total = value.clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()

@@ -1,0 +1,84 @@
+"""From a teacher to a report, through the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from PIL import Image
+from tests.cli.terminal import MICRO, detdistill
+
+from detdistill.interop import checkpoint
+
+
+@pytest.fixture(scope="module")
+def student(tmp_path_factory: pytest.TempPathFactory, teacher: Path) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "student"
+    done = detdistill(
+        *("distill", *MICRO, "--teacher", teacher, "--out", folder),
+        *("--method", "crosskd+pkd", "--crosskd.cut", "1", "--pkd.weight", "2.5"),
+    )
+    assert done.code == 0, done.err
+    return folder
+
+
+def test_the_run_folder_holds_the_experiment_with_the_methods_settings(student: Path) -> None:
+    experiment = yaml.safe_load((student / "experiment.yaml").read_text())
+    assert experiment["methods"]["crosskd"]["cut"] == 1
+    assert experiment["methods"]["pkd"]["weight"] == 2.5
+    assert experiment["images"] == 32
+
+
+def test_a_run_is_repeated_by_the_experiment_in_its_folder(student: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    done = detdistill("distill", "--config", student / "experiment.yaml", "--out", again)
+    assert done.code == 0, done.err
+    first, second = checkpoint.load(student), checkpoint.load(again)
+    for name, weight in first.state_dict().items():
+        assert torch.equal(weight, second.state_dict()[name]), name
+
+
+def test_distill_without_a_method_is_train(teacher: Path, tmp_path: Path) -> None:
+    done = detdistill("distill", *MICRO, "--out", tmp_path / "plain")
+    assert done.code == 0, done.err
+    first, second = checkpoint.load(teacher), checkpoint.load(tmp_path / "plain")
+    for name, weight in first.state_dict().items():
+        assert torch.equal(weight, second.state_dict()[name]), name
+
+
+def test_evaluate_finds_the_numbers_of_the_training(student: Path, tmp_path: Path) -> None:
+    out = tmp_path / "numbers.json"
+    done = detdistill("evaluate", student, "--data", "shapes:tiny", "--out", out)
+    assert done.code == 0, done.err
+    trained = json.loads((student / "evaluation.json").read_text())
+    assert json.loads(out.read_text())["metrics"] == trained["metrics"]
+
+
+def test_predict_draws_what_it_can_read_and_names_the_rest(student: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.new("RGB", (90, 60), "teal").save(photos / "good.jpg")
+    (photos / "bad.png").write_text("not a picture")
+    done = detdistill("predict", student, photos, "--out", tmp_path / "drawn")
+    assert done.code == 0, done.err
+    assert "bad.png" in done.err
+    found = json.loads((tmp_path / "drawn" / "detections.json").read_text())
+    assert list(found["images"]) == [str(photos / "good.jpg")]
+    assert Image.open(tmp_path / "drawn" / "good.png").size == (90, 60)
+
+
+def test_report_is_one_page(student: Path, teacher: Path, tmp_path: Path) -> None:
+    done = detdistill("report", teacher, student, "--out", tmp_path / "page.html")
+    assert done.code == 0, done.err
+    assert "crosskd" in (tmp_path / "page.html").read_text()
+
+
+def test_doctor_shows_pairs_and_shares_and_writes_nothing(teacher: Path, tmp_path: Path) -> None:
+    words = [*MICRO, "--teacher", teacher, "--method", "crosskd", "--crosskd.cut", "1"]
+    done = detdistill("doctor", *words, cwd=tmp_path)
+    assert done.code == 0, done.err
+    assert "box tower after block 1, level 2" in done.out
+    assert "crosskd/cls" in done.out
+    assert "share of gradient" in done.out
+    assert not list(tmp_path.iterdir())

@@ -1,0 +1,102 @@
+"""Command lines, files, recipes and Python calls all become the same experiment."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from detdistill import recipes
+from detdistill.cli.experiments import Request, default_folder, from_arguments, from_settings
+from detdistill.errors import UserError
+from detdistill.train.experiment import Experiment, to_dict
+
+
+def distill(*words: str) -> Request:
+    return from_arguments("distill", ["--teacher", "t", *words])
+
+
+def test_a_method_brings_its_options() -> None:
+    experiment = distill("--method", "crosskd+pkd", "--pkd.weight", "2").experiment
+    assert list(experiment.methods) == ["crosskd", "pkd"]
+    assert experiment.methods["pkd"]["weight"] == 2.0
+
+
+def test_the_command_line_overrides_the_file_and_the_file_the_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("steps: 7\nseed: 3\n")
+    words = ["--recipe", "benchmark/teacher", "--config", str(file), "--seed", "4"]
+    experiment = distill(*words).experiment
+    assert (experiment.student, experiment.steps, experiment.seed) == ("gfl-mini-w32", 7, 4)
+    assert experiment.optimizer.lr == 3e-3
+
+
+def test_a_method_on_the_command_line_replaces_those_of_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("methods: {crosskd: {cut: 1}, pkd: {weight: 2.0}}\n")
+    assert list(distill("--config", str(file)).experiment.methods) == ["crosskd", "pkd"]
+    chosen = distill("--config", str(file), "--method", "pkd").experiment
+    assert chosen.methods["pkd"]["weight"] == 2.0
+    assert list(chosen.methods) == ["pkd"]
+
+
+def test_what_is_printed_can_be_read_again(tmp_path: Path) -> None:
+    first = distill("--method", "tid", "--optimizer.milestones", "[0.5, 0.75]").experiment
+    file = tmp_path / "printed.yaml"
+    file.write_text(yaml.safe_dump(to_dict(first)))
+    assert from_arguments("distill", ["--config", str(file)]).experiment == first
+
+
+def test_a_python_call_is_a_command_line() -> None:
+    called = from_settings(
+        "distill",
+        {"teacher": "t", "method": "pkd", "pkd": {"weight": 2.0}, "optimizer": {"lr": 0.1}},
+    )
+    assert called == distill("--method", "pkd", "--pkd.weight", "2", "--optimizer.lr", "0.1")
+
+
+def test_a_foreign_method_is_named_by_its_import_path() -> None:
+    experiment = distill("--method", "detdistill.methods.pkd", "--pkd.weight", "2").experiment
+    assert experiment.methods["detdistill.methods.pkd"]["weight"] == 2.0
+
+
+def test_train_accepts_the_file_of_a_plain_run(tmp_path: Path) -> None:
+    file = tmp_path / "experiment.yaml"
+    file.write_text(yaml.safe_dump(to_dict(Experiment(steps=5))))
+    assert from_arguments("train", ["--config", str(file)]).experiment.steps == 5
+
+
+@pytest.mark.parametrize("words", [["--teacher", "t"], ["--method", "pkd"]])
+def test_train_refuses_what_belongs_to_distill(words: list[str]) -> None:
+    with pytest.raises(UserError, match="use 'detdistill distill'"):
+        from_arguments("train", words)
+
+
+@pytest.mark.parametrize("joined", ["crosskd+", "pkd+pkd", "+"])
+def test_a_broken_combination_is_refused(joined: str) -> None:
+    with pytest.raises(UserError, match="different names with a plus"):
+        distill("--method", joined)
+
+
+def test_a_run_is_named_after_what_it_is() -> None:
+    experiment = Experiment(
+        data="coco:/data/birds", images=300, methods={"crosskd": {}, "pkd": {}}, seed=2
+    )
+    expected = Path("runs/gfl-mini-w8-crosskd+pkd-coco-birds-300images-s2")
+    assert default_folder(experiment) == expected
+    assert default_folder(Experiment()) == Path("runs/gfl-mini-w8-alone-shapes-s0")
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_is_an_experiment(name: str) -> None:
+    experiment = distill("--recipe", name).experiment
+    written = recipes.load(name)
+    assert to_dict(experiment)["optimizer"].items() >= written["optimizer"].items()
+    assert list(experiment.methods) == list(written.get("methods", {}))
+
+
+def test_the_benchmarks_recipes_are_the_official_settings() -> None:
+    teacher = recipes.load("benchmark/teacher")
+    student = recipes.load("benchmark/crosskd+pkd")
+    assert (teacher["steps"], teacher["optimizer"]["warmup_steps"]) == (1500, 100)
+    assert (student["steps"], student["optimizer"]["warmup_steps"]) == (600, 60)
+    assert student["methods"] == {"crosskd": {"cut": 1}, "pkd": {"weight": 6.0}}

@@ -1,0 +1,173 @@
+"""What every detector must do; a new family joins by being listed in the presets."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from detdistill import detectors
+from detdistill.detectors import Detector
+from detdistill.detectors.presets import FAMILIES
+from detdistill.structures import Reads, Truth
+
+CLASSES = ("circle", "square", "star")
+EVERY_READ = Reads(predictions=True, towers=frozenset({0, 1, 2}), backbone=True)
+
+
+@pytest.fixture(params=sorted(FAMILIES))
+def detector(request: pytest.FixtureRequest) -> Detector:
+    torch.manual_seed(0)
+    return detectors.build(f"{request.param}-mini-w8", CLASSES)
+
+
+def images(batch: int = 2, height: int = 64, width: int = 96) -> Tensor:
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (batch, 3, height, width), dtype=torch.uint8, generator=generator)
+
+
+def truth_of(*boxes: list[list[float]], height: int = 64, width: int = 96) -> Truth:
+    """One list of boxes per image."""
+    fullest = max(1, *(len(image) for image in boxes))
+    padded = torch.zeros(len(boxes), fullest, 4)
+    valid = torch.zeros(len(boxes), fullest, dtype=torch.bool)
+    for i, image in enumerate(boxes):
+        padded[i, : len(image)] = torch.tensor(image).reshape(-1, 4)
+        valid[i, : len(image)] = True
+    return Truth(
+        boxes=padded,
+        labels=torch.arange(fullest).expand(len(boxes), -1) % len(CLASSES),
+        valid=valid,
+        crowd=torch.zeros_like(valid),
+        sizes=torch.tensor([[height, width]]).expand(len(boxes), 2),
+    )
+
+
+def losses_of(detector: Detector, truth: Truth, pictures: Tensor) -> dict[str, Tensor]:
+    losses, targets = detector.criterion(detector(pictures, truth.sizes), truth)
+    assert targets.positives >= len(pictures)
+    assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
+    sum(losses.values()).backward()
+    gradients = [p.grad for p in detector.parameters() if p.grad is not None]
+    assert all(gradient.isfinite().all() for gradient in gradients)
+    return losses
+
+
+def test_the_output_has_the_shapes_of_the_spec(detector: Detector) -> None:
+    output = detector(images(), None, EVERY_READ)
+    spec, sizes = detector.spec, [(64 // s, 96 // s) for s in detector.spec.strides]
+    assert [level.shape for level in output.neck] == [(2, spec.channels, *s) for s in sizes]
+    assert [m.shape for m in output.dense.logits] == [(2, len(CLASSES), *s) for s in sizes]
+    assert output.dense.decoded().shape == (2, sum(h * w for h, w in sizes), 4)
+    assert output.dense.flat_priors().shape == output.dense.decoded().shape[1:]
+    assert set(output.towers.cls) == set(output.towers.reg) == {0, 1, 2}
+    assert output.backbone is not None
+    assert tuple(m.shape[1] for m in output.backbone) == spec.backbone_channels
+
+
+def test_what_is_not_read_is_not_there(detector: Detector) -> None:
+    output = detector(images(), None, Reads())
+    assert output.predictions is output.trace is output.backbone is None
+
+
+def test_the_output_is_the_same_kind_of_thing_in_every_mode(detector: Detector) -> None:
+    trained, evaluated = detector.train()(images()), detector.eval()(images())
+    assert [m.shape for m in trained.dense.boxes] == [m.shape for m in evaluated.dense.boxes]
+
+
+@pytest.mark.parametrize("cut", [0, 1, 2])
+def test_resuming_from_a_cut_gives_the_same_predictions(detector: Detector, cut: int) -> None:
+    output = detector(images(), None, EVERY_READ)
+    resumed = detector.head.resume(output.towers, start=cut)
+    torch.testing.assert_close(resumed.flat_logits(), output.dense.flat_logits())
+    torch.testing.assert_close(resumed.flat_boxes(), output.dense.flat_boxes())
+
+
+def test_towers_stand_after_their_activation_unless_asked_otherwise(detector: Detector) -> None:
+    after = detector(images(), None, EVERY_READ).towers.cls[1]
+    raw = detector(images(), None, EVERY_READ | Reads(preactivation=True)).towers.cls[1]
+    assert min(level.min() for level in raw) < 0
+    for level, before in zip(after, raw, strict=True):
+        torch.testing.assert_close(level, before.relu())
+
+
+def test_an_image_without_objects_is_fine(detector: Detector) -> None:
+    losses_of(detector, truth_of([], [[8.0, 8, 40, 40]]), images())
+    losses_of(detector, truth_of([], []), images())
+
+
+def test_an_object_larger_than_the_image_is_fine(detector: Detector) -> None:
+    losses_of(detector, truth_of([[-50.0, -50, 300, 300]]), images(1))
+
+
+def test_five_hundred_objects_are_fine(detector: Detector) -> None:
+    corner = torch.rand(500, 2, generator=torch.Generator().manual_seed(2)) * 50
+    boxes = torch.cat([corner, corner + 10], dim=1).tolist()
+    losses_of(detector, truth_of(boxes, [[1.0, 1, 9, 9]]), images())
+
+
+def test_odd_sizes_and_a_batch_of_one_are_fine(detector: Detector) -> None:
+    pictures = images(1, height=53, width=91)
+    losses_of(detector, truth_of([[5.0, 5, 30, 30]], height=53, width=91), pictures)
+
+
+def test_a_one_cell_map_is_fine(detector: Detector) -> None:
+    detector.eval()
+    pictures = images(1, height=16, width=16)
+    losses_of(detector, truth_of([[2.0, 2, 14, 14]], height=16, width=16), pictures)
+
+
+def test_padding_changes_nothing_that_is_inside(detector: Detector) -> None:
+    detector.eval()
+    picture, sizes = images(1, height=64, width=64), torch.tensor([[64, 64]])
+    padded = torch.nn.functional.pad(picture, (0, 32), value=77)
+    alone, beside = detector(picture, sizes).neck[0], detector(padded, sizes).neck[0]
+    torch.testing.assert_close(alone[..., :4], beside[..., :4], rtol=1e-4, atol=1e-4)
+
+
+def test_priors_in_the_padding_have_no_weight(detector: Detector) -> None:
+    truth = truth_of([[5.0, 5, 30, 30]], height=32, width=32)
+    _, targets = detector.criterion(detector(images(1), truth.sizes), truth)
+    cells = sum((32 // stride) ** 2 for stride in detector.spec.strides)
+    assert targets.weights.sum() == cells
+
+
+def test_an_untrained_detector_finds_nothing_with_confidence(detector: Detector) -> None:
+    detector.eval()
+    found = detector.detect(detector(images()), torch.tensor([[64, 96], [64, 96]]))
+    assert found.boxes.shape[:2] == found.scores.shape == found.labels.shape
+    assert found.counts.tolist() == [0, 0]
+
+
+def test_detections_are_sorted_clipped_and_counted(detector: Detector) -> None:
+    torch.nn.init.normal_(detector.head.cls.bias, std=2.0)
+    detector.eval()
+    found = detector.detect(detector(images()), torch.tensor([[64, 96], [32, 48]]))
+    assert 0 < found.counts.max() == found.scores.shape[1] <= 100
+    assert (found.scores.diff(dim=1) <= 0).all()
+    limits = torch.tensor([[96.0, 64, 96, 64], [48, 32, 48, 32]]).unsqueeze(1)
+    assert (found.boxes >= 0).all()
+    assert (found.boxes <= limits).all()
+
+
+def test_losses_are_finite_in_bfloat16(detector: Detector) -> None:
+    with torch.autocast("cpu", torch.bfloat16):
+        losses_of(detector, truth_of([[8.0, 8, 40, 40]], [[1.0, 2, 30, 50]]), images())
+
+
+def test_the_forward_pass_compiles_to_one_graph(detector: Detector) -> None:
+    detector.eval()
+    compiled = torch.compile(detector, fullgraph=True, backend="eager")
+    expected, actual = detector(images()), compiled(images())
+    torch.testing.assert_close(actual.dense.decoded(), expected.dense.decoded())
+
+
+def test_training_the_losses_lowers_them(detector: Detector) -> None:
+    truth, optimizer = truth_of([[8.0, 8, 40, 40]], [[1.0, 2, 30, 50]]), None
+    optimizer = torch.optim.AdamW(detector.parameters(), lr=3e-3)
+    history = []
+    for _ in range(12):
+        optimizer.zero_grad()
+        history.append(sum(losses_of(detector, truth, images()).values()).item())
+        optimizer.step()
+    assert history[-1] < history[0]

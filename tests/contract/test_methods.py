@@ -1,0 +1,210 @@
+"""What every method must do, whichever it is; a new method joins by existing."""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+
+import pytest
+import torch
+from tests import fakes
+from torch import Tensor
+
+from detdistill.methods import Method, UnsuitablePairError, combine, find, names
+
+ALL = names()
+pytestmark = pytest.mark.parametrize("name", ALL)
+
+
+def made(
+    name: str,
+    student: fakes.Spec | None = None,
+    teacher: fakes.Spec | None = None,
+    **settings: object,
+) -> Method:
+    """The method, fitted to a pair."""
+    torch.manual_seed(0)
+    method = combine.build(name, settings)
+    student = student or fakes.spec()
+    combine.setup({name: method}, teacher or student, student)
+    return method
+
+
+def zero_weights(name: str) -> dict[str, float]:
+    """Settings that switch off every term."""
+    fields = dataclasses.fields(find(name))  # type: ignore[arg-type]
+    return {f.name: 0.0 for f in fields if f.name == "weight" or f.name.endswith("_weight")}
+
+
+def gradients(term: Tensor, scene: fakes.Scene) -> list[Tensor]:
+    """Of one term with respect to everything the student made."""
+    found = torch.autograd.grad(term, scene.student_neck, retain_graph=True, allow_unused=True)
+    return [gradient for gradient in found if gradient is not None]
+
+
+def test_terms_are_finite_scalars(name: str) -> None:
+    terms = made(name)(fakes.scene().step)
+    assert terms
+    for term in terms.values():
+        assert term.shape == ()
+        assert term.isfinite()
+
+
+def test_every_term_reaches_the_student(name: str) -> None:
+    scene = fakes.scene()
+    for term in made(name)(scene.step).values():
+        assert any(gradient.abs().max() > 0 for gradient in gradients(term, scene))
+
+
+def test_no_term_reaches_the_teacher(name: str) -> None:
+    scene = fakes.scene()
+    sum(made(name)(scene.step).values()).backward()  # type: ignore[union-attr]
+    assert all(level.grad is None for level in scene.teacher_neck)
+    assert all(parameter.grad is None for parameter in scene.teacher_head.parameters())
+
+
+def test_every_term_depends_on_the_teacher(name: str) -> None:
+    method, step = made(name), fakes.scene().step
+    other = fakes.scene(seed=1)
+    changed = dataclasses.replace(step, teacher=other.step.teacher, teacher_head=other.teacher_head)
+    before, after = method(step), method(changed)
+    assert all(not torch.equal(before[term], after[term]) for term in before)
+
+
+def test_a_student_like_its_teacher_loses_nothing(name: str) -> None:
+    terms = made(name)(fakes.scene(same=True).step)
+    assert all(term.abs() < 1e-6 for term in terms.values())
+
+
+def test_an_image_without_objects_is_fine(name: str) -> None:
+    scene = fakes.scene()
+    scene.step.truth.valid[0] = False
+    terms = made(name)(scene.step)
+    assert all(term.isfinite() for term in terms.values())
+
+
+@pytest.mark.parametrize("kind", ["gfl", "atss", "retinanet", "fcos"])
+def test_a_batch_without_objects_has_finite_values_and_gradients(
+    name: str, kind: fakes.Kind
+) -> None:
+    facts = fakes.spec(kind)
+    scene = fakes.scene(facts, objects=0)
+    for term in made(name, facts)(scene.step).values():
+        assert term.isfinite()
+        assert term.abs() < 1e6
+        assert all(gradient.isfinite().all() for gradient in gradients(term, scene))
+
+
+def test_a_batch_whose_every_prior_is_ignored_is_fine(name: str) -> None:
+    scene = fakes.scene()
+    blank = dataclasses.replace(
+        scene.step.targets, weights=torch.zeros_like(scene.step.targets.weights)
+    )
+    for term in made(name)(dataclasses.replace(scene.step, targets=blank)).values():
+        assert term.isfinite()
+        assert all(gradient.isfinite().all() for gradient in gradients(term, scene))
+
+
+def test_one_cell_of_one_image_is_fine(name: str) -> None:
+    scene = fakes.scene(batch=1, size=8)
+    for term in made(name)(scene.step).values():
+        assert term.isfinite()
+        assert all(gradient.isfinite().all() for gradient in gradients(term, scene))
+
+
+def test_all_parameters_of_the_method_learn(name: str) -> None:
+    wide = fakes.spec(channels=12)
+    try:
+        method = made(name, teacher=wide)
+    except UnsuitablePairError:
+        method = made(name)
+        wide = fakes.spec()
+    sum(method(fakes.scene(teacher=wide).step).values()).backward()  # type: ignore[union-attr]
+    for parameter in method.parameters():
+        assert parameter.grad is not None
+        assert parameter.grad.abs().max() > 0
+
+
+def test_necks_of_different_width_are_adapted_or_refused(name: str) -> None:
+    narrow, wide = fakes.spec(channels=4), fakes.spec(channels=12)
+    try:
+        method = made(name, student=narrow, teacher=wide)
+    except UnsuitablePairError as refusal:
+        message = str(refusal)
+    else:
+        assert all(term.isfinite() for term in method(fakes.scene(narrow, wide).step).values())
+        return
+    assert message.startswith(name)
+    assert "12 channels" in message
+    assert ":" in message
+
+
+def test_pyramids_of_different_height_are_refused(name: str) -> None:
+    with pytest.raises(UnsuitablePairError, match=name):
+        made(name, teacher=fakes.spec(strides=(8, 16)))
+
+
+@pytest.mark.parametrize("kind", ["gfl", "atss", "retinanet", "fcos"])
+def test_every_kind_of_head_can_teach_and_learn(name: str, kind: fakes.Kind) -> None:
+    facts = fakes.spec(kind)
+    scene = fakes.scene(facts)
+    for term in made(name, facts)(scene.step).values():
+        assert term.isfinite()
+        assert any(gradient.abs().max() > 0 for gradient in gradients(term, scene))
+
+
+def test_it_computes_in_float32_under_autocast(name: str) -> None:
+    scene = fakes.scene(dtype=torch.bfloat16)
+    with torch.autocast("cpu", torch.bfloat16):
+        terms = made(name)(scene.step)
+    for term in terms.values():
+        assert term.dtype == torch.float32
+        assert term.isfinite()
+
+
+def test_it_compiles_to_the_same_numbers(name: str) -> None:
+    method, step = made(name), fakes.scene().step
+    torch.compiler.reset()
+    compiled = torch.compile(method, backend="eager", fullgraph=not method.selects)
+    for term, wanted in method(step).items():
+        torch.testing.assert_close(compiled(step)[term], wanted)
+
+
+def test_weight_zero_gives_a_gradient_of_exactly_zero(name: str) -> None:
+    settings = zero_weights(name)
+    assert settings, "a method has weights, called weight or ..._weight"
+    scene = fakes.scene()
+    for term in made(name, **settings)(scene.step).values():
+        assert term == 0
+        assert all((gradient == 0).all() for gradient in gradients(term, scene))
+
+
+def test_ranks_that_agree_compute_as_one(name: str) -> None:
+    """Whatever is averaged over ranks is a count or a sum, so equal ranks change nothing."""
+    seen: list[Tensor] = []
+
+    def mean(value: Tensor) -> Tensor:
+        seen.append(value)
+        return value
+
+    alone, together = fakes.scene(), fakes.scene(world_mean=mean)
+    method = made(name)
+    for term, value in method(alone.step).items():
+        assert torch.equal(method(together.step)[term], value)
+    assert all(value.shape == () and not value.requires_grad for value in seen)
+
+
+def test_its_settings_are_written_as_they_were_given(name: str) -> None:
+    method = made(name)
+    assert all(f"{key}={value!r}" in repr(method) for key, value in method.settings().items())
+
+
+def test_it_says_what_it_is_where_it_comes_from_and_where_it_departs(name: str) -> None:
+    kind = find(name)
+    text = sys.modules[kind.__module__].__doc__ or ""
+    assert len(text.split("\n")[0]) > 20
+    for line in ("Paper:", "Reads:", "Differs:"):
+        assert f"\n{line}" in text
+    assert "@" in kind.citation
+    assert inspect.getdoc(kind)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from detdistill import detectors
+from detdistill.errors import UserError
+
+CLASSES = [f"class {i}" for i in range(12)]
+
+
+def parameters(name: str) -> int:
+    return sum(p.numel() for p in detectors.build(name, CLASSES).parameters())
+
+
+def test_the_small_presets_have_the_size_of_the_benchmark() -> None:
+    assert parameters("gfl-mini-w32") == 785_171
+    assert parameters("gfl-mini-w8") == 125_627
+
+
+def test_the_full_size_detector_is_the_one_of_the_paper() -> None:
+    spec = detectors.build("gfl-r50-w0.25", CLASSES).spec
+    assert spec.strides == (8, 16, 32, 64, 128)
+    assert (spec.channels, spec.tower_depth, spec.bins) == (256, 4, 17)
+    assert spec.backbone_channels == (128, 256, 512)
+
+
+@pytest.mark.parametrize("name", detectors.names())
+def test_every_name_describes_a_detector_that_survives_its_card(name: str) -> None:
+    architecture = detectors.describe(name, CLASSES)
+    card = json.loads(json.dumps(detectors.to_card(architecture)))
+    assert detectors.from_card(card) == architecture
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gfl-r81", "gfl-r18"),
+        ("gfk-r18", "Did you mean 'gfl-r18'"),
+        ("gfl-mini", "gfl-mini-w8"),
+        ("gfl-r18-w0.3", "1/64"),
+        ("gfl-mini-w0", "width"),
+    ],
+)
+def test_an_unknown_name_answers_with_what_to_do(name: str, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        detectors.build(name, CLASSES)
+
+
+def test_a_detector_needs_classes() -> None:
+    with pytest.raises(UserError, match="at least one class"):
+        detectors.build("gfl-mini-w8", [])
+
+
+def test_a_card_of_something_else_is_refused() -> None:
+    with pytest.raises(UserError, match="does not describe"):
+        detectors.from_card({"model": "yolo"})

@@ -1,0 +1,215 @@
+"""Made-up detectors' facts and outputs, for tests that need no detector, no image and no data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from detdistill.boxes import DeltaCoder, DistanceCoder, DistributionCoder
+from detdistill.structures import (
+    BoxCoder,
+    DensePredictions,
+    DetectorOutput,
+    Levels,
+    Spec,
+    Step,
+    Targets,
+    Towers,
+    Truth,
+    local_mean,
+)
+
+Kind = Literal["gfl", "atss", "retinanet", "fcos"]
+BINS = 5
+
+
+def spec(
+    kind: Kind = "gfl",
+    *,
+    classes: int = 3,
+    strides: tuple[int, ...] = (8, 16, 32),
+    channels: int = 8,
+    depth: int = 2,
+    tower_channels: int = 8,
+) -> Spec:
+    """What is known of a small one-stage detector."""
+    coders: dict[Kind, BoxCoder] = {
+        "gfl": DistributionCoder(BINS),
+        "atss": DeltaCoder(stds=(0.1, 0.1, 0.2, 0.2)),
+        "retinanet": DeltaCoder(),
+        "fcos": DistanceCoder(),
+    }
+    return Spec(
+        family="dense",
+        classes=tuple("abcdefgh"[:classes]),
+        strides=strides,
+        channels=channels,
+        tower_depth=depth,
+        tower_channels=tower_channels,
+        priors_per_cell=3 if kind == "retinanet" else 1,
+        coder=coders[kind],
+        bins=BINS if kind == "gfl" else None,
+        quality=kind in ("atss", "fcos"),
+    )
+
+
+class FakeHead(nn.Module):
+    """Two towers and their predictors, which can resume at every cut."""
+
+    def __init__(self, facts: Spec) -> None:
+        super().__init__()
+        assert facts.coder is not None
+        self.facts, self.coder, count = facts, facts.coder, facts.priors_per_cell
+        widths = [facts.channels] + [facts.tower_channels] * facts.tower_depth
+        pairs = list(pairwise(widths))
+        self.cls_tower = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in pairs)
+        self.reg_tower = nn.ModuleList(nn.Conv2d(i, o, 3, padding=1) for i, o in pairs)
+        self.cls = nn.Conv2d(widths[-1], count * len(facts.classes), 1)
+        self.reg = nn.Conv2d(widths[-1], count * facts.coder.numbers, 1)
+        self.quality = nn.Conv2d(widths[-1], count, 1) if facts.quality else None
+
+    def forward(self, neck: Levels, *, preactivation: bool = False) -> DetectorOutput:
+        """Everything, at every cut."""
+        cls, cls_cuts = _climb(self.cls_tower, neck, preactivation=preactivation)
+        reg, reg_cuts = _climb(self.reg_tower, neck, preactivation=preactivation)
+        return DetectorOutput(
+            neck=neck,
+            predictions=self._predict(cls, reg),
+            trace=Towers(cls=cls_cuts, reg=reg_cuts),
+        )
+
+    def resume(self, towers: Towers, *, start: int) -> DensePredictions:
+        cls, _ = _climb(self.cls_tower[start:], towers.cls[start])
+        reg, _ = _climb(self.reg_tower[start:], towers.reg[start])
+        return self._predict(cls, reg)
+
+    def _predict(self, cls: Levels, reg: Levels) -> DensePredictions:
+        boxes = tuple(map(self.reg, reg))
+        if isinstance(self.coder, DistanceCoder):
+            boxes = tuple(level.exp() * 8 for level in boxes)
+        return DensePredictions(
+            logits=tuple(map(self.cls, cls)),
+            boxes=boxes,
+            quality=tuple(map(self.quality, reg)) if self.quality is not None else None,
+            priors=tuple(map(self._priors, cls, self.facts.strides)),
+            strides=self.facts.strides,
+            coder=self.coder,
+        )
+
+    def _priors(self, level: Tensor, stride: int) -> Tensor:
+        """(H·W·A, 4) squares, or points as boxes without extent."""
+        height, width = level.shape[-2:]
+        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+        middle = (torch.stack([x, y], dim=-1).reshape(-1, 1, 2) + 0.5) * stride
+        sizes = torch.arange(1, self.facts.priors_per_cell + 1).view(1, -1, 1) * stride
+        half = torch.zeros_like(sizes) if isinstance(self.coder, DistanceCoder) else sizes
+        return torch.cat([middle - half, middle + half], dim=-1).flatten(0, 1)
+
+
+def _climb(
+    tower: nn.ModuleList, levels: Levels, *, preactivation: bool = False
+) -> tuple[Levels, dict[int, Levels]]:
+    cuts = {0: levels}
+    for i, block in enumerate(tower, 1):
+        raw = tuple(map(block, levels))
+        levels = tuple(map(F.relu, raw))
+        cuts[i] = raw if preactivation else levels
+    return levels, cuts
+
+
+def truth(batch: int = 2, objects: int = 3, size: int = 64, classes: int = 3) -> Truth:
+    """One large object, then small ones, in every image; the last slot is padding."""
+    generator = torch.Generator().manual_seed(batch + objects)
+    corner = torch.rand(batch, objects + 1, 2, generator=generator) * size / 2
+    extent = torch.rand(batch, objects + 1, 2, generator=generator) * size / 4 + 4
+    corner[:, :1], extent[:, :1] = 0.0, size - 1.0
+    valid = torch.ones(batch, objects + 1, dtype=torch.bool)
+    valid[:, objects:] = False
+    return Truth(
+        boxes=torch.cat([corner, corner + extent], dim=-1),
+        labels=torch.randint(classes, (batch, objects + 1), generator=generator),
+        valid=valid,
+        crowd=torch.zeros_like(valid),
+        sizes=torch.full((batch, 2), size),
+    )
+
+
+def targets(objects: Truth, predictions: DensePredictions, classes: int) -> Targets:
+    """Every third prior is positive for some object, every seventh is ignored."""
+    priors = predictions.flat_priors()
+    batch, number = len(objects.boxes), torch.arange(len(priors))
+    positive = (number % 3 == 0) & objects.valid.any(dim=1, keepdim=True)
+    slot = (number % objects.valid.sum(dim=1, keepdim=True).clamp(min=1)).expand(batch, -1)
+    boxes = objects.boxes.gather(1, slot.unsqueeze(-1).expand(-1, -1, 4))
+    return Targets(
+        labels=torch.where(positive, objects.labels.gather(1, slot), classes),
+        boxes=boxes * positive.unsqueeze(-1),
+        weights=(number % 7 != 0).float().expand(batch, -1),
+        positives=positive.sum(dim=1).clamp(min=1).sum().float(),
+    )
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A step, and what its student's and teacher's outputs were computed from."""
+
+    step: Step
+    student_neck: Levels
+    """Leaves: a gradient here is a gradient to the student."""
+    teacher_neck: Levels
+    student_head: FakeHead
+    teacher_head: FakeHead
+
+
+def scene(
+    student: Spec | None = None,
+    teacher: Spec | None = None,
+    *,
+    batch: int = 2,
+    size: int = 64,
+    objects: int = 3,
+    same: bool = False,
+    preactivation: bool = False,
+    dtype: torch.dtype = torch.float32,
+    world_mean: Callable[[Tensor], Tensor] = local_mean,
+    seed: int = 0,
+) -> Scene:
+    """A step of two made-up detectors; with `same`, the student says what the teacher says."""
+    torch.manual_seed(seed)
+    student = student or spec()
+    teacher = teacher or student
+    teacher_head = FakeHead(teacher).to(dtype).requires_grad_(requires_grad=False)
+    student_head = teacher_head if same else FakeHead(student).to(dtype)
+    teacher_neck = _neck(teacher, batch, size, dtype)
+    student_neck = (
+        tuple(level.detach().clone().requires_grad_() for level in teacher_neck)
+        if same
+        else _neck(student, batch, size, dtype)
+    )
+    output = student_head(student_neck, preactivation=preactivation)
+    real = truth(batch, objects, size, len(student.classes))
+    step = Step(
+        truth=real,
+        student=output,
+        teacher=teacher_head(teacher_neck, preactivation=preactivation).detached(),
+        targets=targets(real, output.dense, len(student.classes)),
+        student_head=student_head,
+        teacher_head=teacher_head,
+        world_mean=world_mean,
+    )
+    return Scene(step, student_neck, teacher_neck, student_head, teacher_head)
+
+
+def _neck(facts: Spec, batch: int, size: int, dtype: torch.dtype) -> Levels:
+    return tuple(
+        torch.randn(
+            batch, facts.channels, -(-size // s), -(-size // s), dtype=dtype
+        ).requires_grad_()
+        for s in facts.strides
+    )

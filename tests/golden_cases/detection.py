@@ -1,0 +1,42 @@
+"""The detectors' own losses: `qfl_`, `dfl_`, `giou_`, `iou_log_`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from tests.golden_cases.case import Case
+from torch import Tensor
+
+from detdistill import losses
+
+
+def quality_focal(case: Case) -> Mapping[str, Tensor]:
+    pred = case.leaf("pred")
+    case.fixed(bg_label=pred.shape[1])
+    loss = losses.quality_focal_loss(pred, case["label"], case["score"], case.setting("beta"))
+    return {"none": loss, "loss": case.setting("loss_weight") * _reduced(case, loss)}
+
+
+def distribution_focal(case: Case) -> Mapping[str, Tensor]:
+    pred = case.leaf("pred")
+    case.fixed(reg_max=pred.shape[1] - 1)
+    return _weighted(case, losses.distribution_focal_loss(pred, case["label"]))
+
+
+def giou(case: Case) -> Mapping[str, Tensor]:
+    case.fixed(eps=1e-6)
+    return _weighted(case, losses.giou_loss(case.leaf("pred"), case["target"]))
+
+
+def log_iou(case: Case) -> Mapping[str, Tensor]:
+    case.fixed(eps=1e-6)
+    return _weighted(case, losses.log_iou_loss(case.leaf("pred"), case["target"]))
+
+
+def _weighted(case: Case, loss: Tensor) -> Mapping[str, Tensor]:
+    weight = case.setting("loss_weight")
+    return {"none": weight * loss, "loss": weight * _reduced(case, loss)}
+
+
+def _reduced(case: Case, loss: Tensor) -> Tensor:
+    return losses.weighted_mean(loss, case.optional("weight"), case.setting("avg_factor"))

@@ -1,0 +1,120 @@
+from pathlib import Path
+
+import made_up
+import pytest
+
+from detdistill.report.arms import Comparison, Role, compare
+from detdistill.report.runs import find_runs
+
+
+def compared(root: Path) -> Comparison:
+    (found,) = compare(find_runs([root]))
+    return found
+
+
+def test_the_demos_runs_play_their_parts(tmp_path: Path) -> None:
+    found = compared(made_up.demo(tmp_path / "demo"))
+
+    parts = {arm.first.name: arm.role for arm in found.arms}
+
+    assert parts == {
+        "teacher": Role.TEACHER,
+        "student": Role.ALONE,
+        "student-equal-compute": Role.EQUAL_COMPUTE,
+        "crosskd+pkd": Role.DISTILLED,
+        "tid": Role.DISTILLED,
+    }
+
+
+def test_gain_and_gap_are_counted_from_the_student_at_equal_steps(tmp_path: Path) -> None:
+    found = compared(made_up.demo(tmp_path / "demo"))
+    best = found.best
+    assert best is not None
+
+    gain, closed = found.gain(best), found.gap_closed(best)
+
+    assert best.label == "crosskd+pkd"
+    assert gain is not None
+    assert gain.mean == pytest.approx(0.238)
+    assert closed == pytest.approx(0.238 / (0.707 - 0.315))
+
+
+def test_seeds_of_one_training_make_one_arm(tmp_path: Path) -> None:
+    found = compared(made_up.several_seeds(tmp_path / "seeds"))
+
+    seeds = {arm.label: arm.seeds for arm in found.arms}
+
+    assert seeds == {"Teacher": [0], "Student alone": [0, 1, 2], "pkd": [0, 1, 2]}
+
+
+def test_the_gain_is_paired_by_seed(tmp_path: Path) -> None:
+    found = compared(made_up.several_seeds(tmp_path / "seeds"))
+
+    gain = found.gain(found.distilled[0])
+
+    assert gain is not None
+    assert gain.values == pytest.approx((0.113, 0.151, 0.15))
+
+
+def test_runs_of_one_method_with_other_settings_are_told_apart(tmp_path: Path) -> None:
+    for weight in (1.0, 6.0):
+        made_up.run(tmp_path / f"pkd-{weight}", methods={"pkd": {"weight": weight}})
+
+    labels = [arm.label for arm in compared(tmp_path).distilled]
+
+    assert labels == ["pkd (pkd.weight 1.0)", "pkd (pkd.weight 6.0)"]
+
+
+def test_a_teacher_that_was_moved_with_its_students_is_still_theirs(tmp_path: Path) -> None:
+    made_up.demo(tmp_path / "demo").rename(tmp_path / "elsewhere")
+
+    found = compared(tmp_path / "elsewhere")
+
+    assert found.teacher is not None
+    assert found.teacher.first.name == "teacher"
+
+
+def test_other_amounts_of_labels_are_other_comparisons(tmp_path: Path) -> None:
+    for images in (None, 300):
+        made_up.run(tmp_path / f"alone-{images}", images=images)
+        made_up.run(tmp_path / f"pkd-{images}", images=images, methods={"pkd": {}})
+
+    found = compare(find_runs([tmp_path]))
+
+    assert sorted(str(comparison.images) for comparison in found) == ["300", "None"]
+    assert all(comparison.alone for comparison in found)
+
+
+def test_a_student_with_other_steps_is_no_baseline(tmp_path: Path) -> None:
+    made_up.run(tmp_path / "alone", steps=900, step_ms=900)
+    made_up.run(tmp_path / "pkd", methods={"pkd": {}}, steps=600)
+
+    found = compared(tmp_path)
+
+    assert found.plain[0].role is Role.LONGER
+    assert found.gain(found.distilled[0]) is None
+
+
+def test_a_longer_training_of_the_same_duration_is_the_control(tmp_path: Path) -> None:
+    made_up.run(tmp_path / "alone", steps=1200, step_ms=200)
+    made_up.run(tmp_path / "pkd", methods={"pkd": {}}, steps=600, step_ms=410)
+
+    assert compared(tmp_path).equal_compute is not None
+
+
+def test_a_teacher_no_better_than_the_student_leaves_no_gap_to_close(tmp_path: Path) -> None:
+    teacher = made_up.run(tmp_path / "teacher", ap=0.4, student="gfl-mini-w32")
+    made_up.run(tmp_path / "alone", ap=0.4)
+    made_up.run(tmp_path / "pkd", ap=0.5, methods={"pkd": {}}, teacher=teacher)
+
+    found = compared(tmp_path)
+
+    assert found.gap_closed(found.distilled[0]) is None
+
+
+def test_a_control_of_equal_steps_is_not_taken_for_a_second_seed(tmp_path: Path) -> None:
+    made_up.run(tmp_path / "student")
+    made_up.run(tmp_path / "student-equal-compute")
+    made_up.run(tmp_path / "pkd", methods={"pkd": {}})
+
+    assert [len(arm.runs) for arm in compared(tmp_path).arms] == [1, 1, 1]

@@ -1,0 +1,207 @@
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+
+import made_up
+import pytest
+
+from detdistill import report
+from detdistill.errors import UserError
+
+NASTY = "<script>alert('&')</script>"
+
+
+class Elements(HTMLParser):
+    """All start tags of a page with their attributes."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+    def named(self, *tags: str) -> list[dict[str, str | None]]:
+        return [attributes for tag, attributes in self.found if tag in tags]
+
+
+@pytest.fixture(scope="module")
+def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return made_up.demo(tmp_path_factory.mktemp("page") / "demo")
+
+
+@pytest.fixture(scope="module")
+def demo_page(demo_folder: Path) -> str:
+    return report.build([demo_folder], demo_folder / "report.html").read_text(encoding="utf-8")
+
+
+def page_of(*folders: Path, title: str = "A page") -> str:
+    out = folders[0].parent / "page.html"
+    return report.build(folders, out, title=title).read_text(encoding="utf-8")
+
+
+def test_the_page_asks_for_nothing_outside_itself(demo_page: str) -> None:
+    elements = Elements(demo_page)
+    sources = [
+        a.get("src") for a in elements.named("img", "script", "iframe", "source") if "src" in a
+    ]
+    links = [a["href"] for a in elements.named("link", "a", "use", "image") if "href" in a]
+    styles = re.findall(r"@import|url\((?!#|['\"]?data:)", demo_page)
+
+    assert sources
+    assert all(str(source).startswith("data:") for source in sources)
+    assert all(str(link).startswith(("#", "data:")) for link in links)
+    assert not styles
+
+
+def test_every_picture_says_what_it_shows(demo_page: str) -> None:
+    pictures = Elements(demo_page).named("img")
+
+    assert len(pictures) == 8 * 4
+    assert all(
+        re.match(r"Image \d+, .+: .+ found, \d+ false alarms?\.$|Image \d+, Ground", str(p["alt"]))
+        for p in pictures
+    )
+    assert len({picture["alt"] for picture in pictures}) == len(pictures)
+
+
+def test_tables_have_captions_and_scopes(demo_page: str) -> None:
+    elements = Elements(demo_page)
+
+    assert len(elements.named("caption")) == len(elements.named("table")) == 2
+    assert all("scope" in cell for cell in elements.named("th"))
+
+
+def test_there_is_one_main_heading_and_every_link_inside_leads_somewhere(demo_page: str) -> None:
+    elements = Elements(demo_page)
+    ids = {a["id"] for _, a in elements.found if "id" in a}
+
+    assert len(elements.named("h1")) == 1
+    assert {str(a["href"])[1:] for a in elements.named("a")} <= ids
+
+
+def test_ids_occur_once(demo_page: str) -> None:
+    ids = [a["id"] for _, a in Elements(demo_page).found if "id" in a]
+
+    assert len(ids) == len(set(ids))
+
+
+def test_the_numbers_of_every_run_are_in_the_tables(demo_page: str) -> None:
+    for text in ("70.7", "31.5", "50.5", "55.3", "42.0", "61\u00a0%", "126\u00a0k", "14.2\u00a0ms"):
+        assert text in demo_page
+
+
+def test_task_and_distillation_losses_are_drawn_apart(demo_page: str) -> None:
+    assert "detection: cls" in demo_page
+    assert "distillation: crosskd/level0" in demo_page
+
+
+def test_only_methods_that_were_used_are_cited(demo_page: str) -> None:
+    assert "crosskd" in demo_page
+    assert demo_page.count('aria-label="BibTeX of') == 3
+    assert "BibTeX of fitnet" not in demo_page
+
+
+def test_a_method_without_public_code_is_marked_as_our_reading(demo_page: str) -> None:
+    marked = re.findall(r"<h3>(\w+)</h3>(?:(?!</article>).)*Our reading", demo_page, re.DOTALL)
+
+    assert marked == ["tid"]
+
+
+def test_the_commands_are_there(demo_page: str, demo_folder: Path) -> None:
+    assert f"detdistill demo --budget small --out {demo_folder}" in demo_page
+    assert "detdistill train --out teacher" in demo_page
+
+
+def test_the_same_folders_make_the_same_page(demo_folder: Path, demo_page: str) -> None:
+    again = report.build([demo_folder], demo_folder / "again.html")
+
+    assert again.read_text(encoding="utf-8") == demo_page
+
+
+def test_nothing_from_a_run_becomes_markup(tmp_path: Path) -> None:
+    made_up.run(tmp_path / "alone", student=NASTY)
+    pkd = {"pkd": {"weight": NASTY}}
+    made_up.run(tmp_path / "pkd", student=NASTY, methods=pkd)
+    made_up.run(tmp_path / "own", student=NASTY, methods={NASTY: {}})
+
+    page = page_of(*sorted(path for path in tmp_path.iterdir()), title=NASTY)
+
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert" in page
+
+
+def test_a_foreign_method_is_not_imported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "code"
+    package.mkdir()
+    made_up.write(package / "foreign_method.py", "raise SystemExit('imported')")
+    monkeypatch.syspath_prepend(str(package))
+
+    page = page_of(made_up.run(tmp_path / "own", methods={"foreign_method.x": {"weight": 2}}))
+
+    assert "from outside this package" in page
+
+
+def test_an_unfinished_run_alone_still_makes_a_page(tmp_path: Path) -> None:
+    page = page_of(made_up.run(tmp_path / "half", ap=None, methods={"pkd": {}}))
+
+    assert "No run has finished yet" in page
+    assert "is not finished" in page
+    assert "distillation: pkd/level0" in page
+
+
+def test_images_that_are_gone_leave_a_note(tmp_path: Path) -> None:
+    folder = made_up.run(tmp_path / "one")
+    text = (folder / "evaluation.json").read_text()
+    made_up.write(
+        folder / "evaluation.json", text.replace('"data": "shapes"', '"data": "coco:/nowhere"')
+    )
+
+    assert "The test images cannot be shown" in page_of(folder)
+
+
+def test_the_teachers_run_is_found_by_itself(tmp_path: Path) -> None:
+    root = made_up.demo(tmp_path / "demo")
+
+    page = page_of(root / "crosskd+pkd", root / "student")
+
+    assert "61\u00a0% of the gap closed" in page
+
+
+def test_several_seeds_show_mean_deviation_and_number(tmp_path: Path) -> None:
+    page = page_of(made_up.several_seeds(tmp_path / "seeds"))
+
+    assert "30.2 ± 4.0" in page
+    assert "n = 3" in page
+    assert "+13.8 ± 2.2" in page
+
+
+def test_a_folder_as_output_gets_a_report_in_it(tmp_path: Path) -> None:
+    run = made_up.run(tmp_path / "one")
+
+    assert report.build([run], run) == run / "report.html"
+    assert (run / "report.html").is_file()
+
+
+def test_an_output_that_cannot_be_written_is_the_users_mistake(tmp_path: Path) -> None:
+    run = made_up.run(tmp_path / "one")
+    made_up.write(tmp_path / "file", "")
+
+    with pytest.raises(UserError, match="Cannot write"):
+        report.build([run], tmp_path / "file" / "report.html")
+
+
+def test_the_report_never_imports_the_training() -> None:
+    code = "import sys, detdistill.report; sys.exit('detdistill.train' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_single_run_shows_where_it_fails(tmp_path: Path) -> None:
+    page = page_of(made_up.run(tmp_path / "one"))
+
+    assert "Where the detector fails" in page
+    assert "Where the detectors differ" not in page

@@ -1,0 +1,35 @@
+"""What the command line offers changes on purpose only.
+
+After a change on purpose: FREEZE_HELP=1 python -m pytest tests/rules/test_help_is_frozen.py
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from tests.cli.terminal import detdistill
+
+from detdistill.cli import COMMANDS
+
+FROZEN = Path(__file__).parent / "help"
+
+PAGES = {
+    "overview": ["--help"],
+    **{command: [command, "--help"] for command in COMMANDS},
+    "distill-pkd": ["distill", "--method", "pkd", "--help"],
+}
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_help_says_what_it_said(page: str) -> None:
+    done = detdistill(*PAGES[page])
+    assert done.code == 0, done.err
+    file = FROZEN / f"{page}.txt"
+    if os.environ.get("FREEZE_HELP"):
+        file.write_text(done.out, encoding="utf-8")
+    assert done.out == file.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", set(PAGES) - {"distill-pkd"})
+def test_help_comes_at_once(page: str) -> None:
+    assert detdistill(*PAGES[page]).cpu_seconds < 1.0

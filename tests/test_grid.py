@@ -1,0 +1,96 @@
+"""Several trainings as processes: in order, kept when finished, stopped together."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+import detdistill
+from detdistill import grid, progress
+from detdistill.errors import UserError
+from detdistill.train.experiment import Experiment, Optimizer
+
+SOURCE = Path(detdistill.__file__).resolve().parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _children_find_the_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(SOURCE))
+
+
+def micro(**changes: object) -> Experiment:
+    settings: dict[str, object] = {
+        "data": "shapes:tiny",
+        "images": 16,
+        "steps": 2,
+        "batch_size": 4,
+        "optimizer": Optimizer(warmup_steps=1),
+    }
+    return Experiment(**{**settings, **changes})  # type: ignore[arg-type]
+
+
+def test_a_distilled_run_waits_for_its_teacher_and_both_are_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    teacher = grid.Job(name="teacher", experiment=micro(), folder=tmp_path / "teacher")
+    pupil = micro(teacher=str(teacher.folder), methods={"pkd": {}})
+    student = grid.Job(
+        name="student", experiment=pupil, folder=tmp_path / "student", after=("teacher",)
+    )
+    assert grid.run([teacher, student]) == ["teacher", "student"]
+    assert progress.read(student.folder).state == "finished"
+    assert grid.run([teacher, student]) == []
+    assert capsys.readouterr().err.count("kept") == 2
+
+
+def test_a_folder_with_another_experiment_is_not_touched(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "experiment.yaml").write_text(yaml.safe_dump({"steps": 3, "seed": 5}))
+    job = grid.Job(name="run", experiment=Experiment(steps=4, seed=5), folder=folder)
+    with pytest.raises(UserError, match=r"another experiment .*steps: 3, now 4"):
+        grid.run([job])
+
+
+def test_a_failed_training_says_why_and_stops_the_rest(tmp_path: Path) -> None:
+    good = grid.Job(name="good", experiment=micro(steps=10_000), folder=tmp_path / "good")
+    bad = grid.Job(name="bad", experiment=micro(data="shapess"), folder=tmp_path / "bad")
+    with pytest.raises(UserError, match=r"'bad' failed .* Did you mean 'shapes'"):
+        grid.run([good, bad], workers=2)
+    assert progress.read(good.folder).state in {"waiting", "interrupted"}
+
+
+def test_a_signal_leaves_runs_that_the_same_call_goes_on_with(tmp_path: Path) -> None:
+    code = (
+        "from detdistill import grid; from detdistill.train.experiment import *; "
+        "from pathlib import Path; grid.run([grid.Job(name='long', folder=Path('long'), "
+        "experiment=Experiment(data='shapes:tiny', images=16, steps=100000, batch_size=4))])"
+    )
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=tmp_path, stderr=subprocess.PIPE, env=os.environ
+    )
+    _wait_for_steps(tmp_path / "long")
+    parent.send_signal(signal.SIGTERM)
+    assert b"Give the same command again" in parent.communicate(timeout=60)[1]
+    found = progress.read(tmp_path / "long")
+    assert found.state == "interrupted"
+    assert (tmp_path / "long" / "checkpoints" / "last" / "state.pt").exists()
+
+
+def _wait_for_steps(folder: Path) -> None:
+    deadline = time.monotonic() + 60
+    while progress.read(folder).loss is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
+def test_half_a_line_of_metrics_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "status.json").write_text('{"state": "running", "step": 0, "steps": 9}')
+    lines = '{"kind": "train", "step": 3, "task": {"cls": 1.0}, "distill": {"pkd/a": 0.5}}\n{"ki'
+    (tmp_path / "metrics.jsonl").write_text(lines)
+    assert progress.read(tmp_path) == progress.Reading(state="running", step=3, steps=9, loss=1.5)

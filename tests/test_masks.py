@@ -1,0 +1,187 @@
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from torch import Tensor
+
+from detdistill import boxes, masks
+from detdistill.structures import Truth
+
+
+def objects(*images: list[list[float]], padding: int = 1) -> Truth:
+    """Images' boxes, labelled 0, 1, ... in order; a slot of nonsense before and after."""
+    count = max(map(len, images)) + padding
+    corners = torch.full((len(images), count, 4), 7.0)
+    labels, valid = torch.full((len(images), count), 99), torch.zeros(len(images), count).bool()
+    for image, found in enumerate(images):
+        start = padding if found else 0
+        corners[image, start : start + len(found)] = torch.tensor(found).reshape(-1, 4)
+        labels[image, start : start + len(found)] = torch.arange(len(found))
+        valid[image, start : start + len(found)] = True
+    return Truth(
+        boxes=corners,
+        labels=labels,
+        valid=valid,
+        crowd=~valid,
+        sizes=torch.full((len(images), 2), 64),
+    )
+
+
+def random_boxes(*shape: int, step: float = 0.0) -> Tensor:
+    """Boxes within 60 pixels; on a grid if `step`, so that ties occur."""
+    corners = torch.rand(*shape, 2) * 40
+    made = torch.cat([corners, corners + torch.rand(*shape, 2) * 20], dim=-1).double()
+    return (made / step).round() * step if step else made
+
+
+# Ranking and suppression
+
+
+def test_ranking_breaks_ties_by_the_next_key_and_then_by_position() -> None:
+    first = torch.tensor([[1.0, 2.0, 2.0, 2.0, 1.0]])
+    second = torch.tensor([[0.0, 5.0, 6.0, 5.0, 0.0]])
+    assert masks.ranking(first, second).tolist() == [[2, 1, 3, 0, 4]]
+
+
+@pytest.mark.parametrize(
+    ("fraction", "total", "wanted"), [(0.025, 10, 1), (0.29, 100, 29), (0.35, 10, 3)]
+)
+def test_a_share_of_points_is_rounded_down_but_never_to_none(
+    fraction: float, total: int, wanted: int
+) -> None:
+    assert masks.count_of(fraction, total) == wanted
+
+
+def test_groups_are_ranked_each_for_itself() -> None:
+    values = torch.tensor([[9.0, 8.0, 1.0, 2.0, 3.0]])
+    top = masks.by_group(partial(masks.top_points, 0.1), [2, 3], values)
+    assert top.tolist() == [[True, False, False, False, True]]
+
+
+def greedy(ranked: Tensor, alive: Tensor, threshold: float, count: int) -> list[int]:
+    """The plain loop over one image."""
+    kept: list[int] = []
+    for i in range(len(ranked)):
+        clear = all(boxes.iou(ranked[i], ranked[j]) <= threshold for j in kept)
+        if alive[i] and clear and len(kept) < count:
+            kept.append(i)
+    return kept
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("step", [0.0, 5.0])
+def test_survivors_are_those_of_the_plain_loop(seed: int, step: float) -> None:
+    torch.manual_seed(seed)
+    ranked, alive = random_boxes(3, 25, step=step), torch.rand(3, 25) < 0.7
+    alive[0] = seed % 2 == 0
+    for threshold, count in ((0.3, 25), (0.5, 4), (0.0, 7)):
+        kept = masks.survivors(ranked, alive, threshold, count)
+        for image in range(3):
+            wanted = greedy(ranked[image], alive[image], threshold, count)
+            assert kept[image].nonzero().flatten().tolist() == wanted
+
+
+def test_survivors_are_those_of_torchvision() -> None:
+    nms = pytest.importorskip("torchvision.ops").nms
+    torch.manual_seed(0)
+    ranked = random_boxes(1, 60)
+    kept = masks.survivors(ranked, torch.ones(1, 60).bool(), 0.4, 60)
+    wanted = nms(ranked[0], torch.arange(60, 0, -1.0).double(), 0.4)
+    assert kept[0].nonzero().flatten().tolist() == sorted(wanted.tolist())
+
+
+def weak(lag: list[float], *, nms: str, boxes_of: Tensor | None = None) -> list[int]:
+    values = torch.tensor([lag])
+    box = torch.zeros(1, len(lag), 4) if boxes_of is None else boxes_of
+    chosen = masks.weak_points(
+        values,
+        torch.zeros_like(values),
+        values,
+        box,
+        fraction=0.5,
+        nms=nms,
+        nms_iou=0.6,  # type: ignore[arg-type]
+    )
+    return chosen[0].nonzero().flatten().tolist()
+
+
+def test_only_points_where_the_student_lags_are_weak() -> None:
+    assert weak([-1.0, 0.0, 0.5, -2.0], nms="none") == [2]
+    assert weak([0.0, 0.0], nms="none") == []
+
+
+def test_suppression_before_the_selection_reaches_further_than_after_it() -> None:
+    apart = torch.tensor([[[0.0, 0, 9, 9], [0, 0, 9, 9], [20, 20, 29, 29], [40, 40, 49, 49]]])
+    lag = [4.0, 3.0, 2.0, 1.0]
+    assert weak(lag, nms="before", boxes_of=apart) == [0, 2]
+    assert weak(lag, nms="after", boxes_of=apart) == [0]
+    assert weak(lag, nms="none", boxes_of=apart) == [0, 1]
+
+
+# Quality
+
+
+def test_quality_is_the_best_overlap_and_the_probability_of_that_objects_class() -> None:
+    truth = objects([[0, 0, 10, 10], [20, 20, 30, 30]])
+    predicted = torch.tensor([[[[0.0, 0, 10, 5]], [[20, 20, 30, 30]], [[50, 50, 60, 60]]]])
+    prob = torch.tensor([[[[0.1, 0.9]], [[0.2, 0.7]], [[0.3, 0.4]]]])
+    quality = masks.point_quality(prob, predicted, truth)
+    torch.testing.assert_close(quality.iou, torch.tensor([[0.5, 1.0, 0.0]]).double())
+    torch.testing.assert_close(quality.score, torch.tensor([[0.1, 0.7, 0.4]]).double())
+
+
+def test_the_class_score_may_be_that_of_any_present_or_of_any_class() -> None:
+    truth = objects([[0, 0, 10, 10]])
+    predicted, prob = torch.tensor([[[[0.0, 0, 10, 10]]]]), torch.tensor([[[[0.2, 0.9]]]])
+    for rule, wanted in (("matched", 0.2), ("present", 0.2), ("any", 0.9)):
+        quality = masks.point_quality(prob, predicted, truth, rule)  # type: ignore[arg-type]
+        assert quality.score.item() == pytest.approx(wanted)
+
+
+def test_the_box_of_a_point_is_the_overlapping_one_or_else_the_most_confident() -> None:
+    truth = objects([[0, 0, 10, 10]])
+    near, far = [0.0, 0, 10, 9], [50.0, 50, 60, 60]
+    predicted = torch.tensor([[[far, near], [far, [40.0, 40, 50, 50]]]])
+    prob = torch.tensor([[[[0.9], [0.1]], [[0.2], [0.3]]]])
+    quality = masks.point_quality(prob, predicted, truth)
+    assert quality.box.tolist() == [[near, [40.0, 40, 50, 50]]]
+
+
+@pytest.mark.parametrize("slots", [0, 2])
+def test_an_image_without_objects_has_no_overlap_and_the_best_probability(slots: int) -> None:
+    truth = objects([], padding=slots)
+    quality = masks.point_quality(torch.tensor([[[[0.2, 0.6]]]]), random_boxes(1, 1, 1), truth)
+    assert quality.iou.item() == 0
+    assert quality.score.item() == pytest.approx(0.6)
+
+
+# Nearness
+
+
+def test_nearness_is_one_inside_and_falls_to_zero_at_the_corner_of_the_ring() -> None:
+    truth = objects([[10, 10, 30, 20]])
+    points = torch.tensor([[10.0, 20.0], [35, 15], [40, 25], [41, 15], [20, 26]])
+    near = masks.nearness(points, truth, ring=0.5)[0]
+    reach = (10.0**2 + 5.0**2) ** 0.5
+    torch.testing.assert_close(near, torch.tensor([1, 1 - 5 / reach, 0, 0, 0]).double())
+
+
+def test_outward_nearness_grows_with_the_distance() -> None:
+    truth, points = objects([[10, 10, 30, 30]]), torch.tensor([[31.0, 20.0], [39.0, 20.0]])
+    near = masks.nearness(points, truth, ring=0.5, decay="outward")[0]
+    assert near[0] < near[1]
+
+
+def test_objects_that_are_padding_or_empty_are_near_to_nothing() -> None:
+    points = torch.tensor([[7.0, 7.0], [12.0, 12.0]])
+    assert (masks.nearness(points, objects([]), ring=0.5) == 0).all()
+    near = masks.nearness(points, objects([[12, 12, 12, 12]]), ring=0.5)
+    assert near.tolist() == [[0.0, 1.0]]
+
+
+def test_masks_do_not_keep_history() -> None:
+    prob = torch.rand(1, 2, 1, 3, requires_grad=True)
+    quality = masks.point_quality(prob, random_boxes(1, 2, 1), objects([[0, 0, 10, 10]]))
+    assert not any(part.requires_grad for part in quality)
