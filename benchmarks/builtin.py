@@ -117,7 +117,8 @@ def spread(values: Sequence[float]) -> str:
 def row(arm: Arm, alone: Arm, teacher: Arm) -> str:
     """One line of the table."""
     gain = [a - b for a, b in zip(arm.values("AP"), alone.values("AP"), strict=True)]
-    closed = gap_closed(mean(arm.values("AP")), mean(alone.values("AP")), mean(teacher.values("AP")))
+    means = [mean(rows.values("AP")) for rows in (arm, alone, teacher)]
+    closed = gap_closed(*means)
     cells = [
         arm.name,
         " ".join(f"{value:.1f}" for value in arm.values("AP")),

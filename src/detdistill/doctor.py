@@ -6,7 +6,6 @@ does it reach the student, does one of them drown the others, how long and how m
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Iterator, Mapping
@@ -20,6 +19,7 @@ from torch import Tensor, nn
 from detdistill import data
 from detdistill.detectors import Detector
 from detdistill.evaluate.run import evaluating
+from detdistill.grid import cores
 from detdistill.structures import Batch, DetectorOutput, Reads
 from detdistill.train import engine, reach
 from detdistill.train import environment as machine
@@ -88,7 +88,7 @@ def environment() -> dict[str, str]:
         **{f"{name} (optional)": _version(name) or "not installed" for name in EXTRAS},
         "system": found["platform"],
         "processor": found["cpu"],
-        "cores": f"{_usable_cores()} usable of {found['cores']}",
+        "cores": f"{cores()} usable of {found['cores']}",
         "threads": f"{found['threads']} for one training",
         "GPU": found["gpu"] or "none",
         "bf16": "yes" if _has_bf16() else "no",
@@ -205,10 +205,6 @@ def _parameters(parts: Assembly) -> dict[str, int]:
         for name, module in modules.items()
         if module is not None
     }
-
-
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _has_bf16() -> bool:

@@ -33,6 +33,19 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
             temporary.unlink(missing_ok=True)
 
 
+def require_writable(path: Path) -> None:
+    """Makes sure, before any work is done, that `path` could be written or made.
+
+    Raises:
+        UserError: a file stands in the way, or there is no permission.
+    """
+    nearest = next(place for place in path.absolute().parents if place.exists())
+    if not nearest.is_dir():
+        raise UserError(f"Cannot write {path}: {nearest} is a file, not a folder.")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise UserError(f"Cannot write {path}: no permission in {nearest}.")
+
+
 def write_text(path: Path, text: str) -> None:
     """Writes `text` as UTF-8, all or nothing."""
     replace_file(path, lambda file: file.write_text(text, encoding="utf-8"))

@@ -19,6 +19,8 @@ TAIL_BYTES = 8192
 PLAIN_LINES = 5
 """Lines per training where there is no terminal."""
 
+KEPT = "kept: it had finished before"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
@@ -84,14 +86,14 @@ class Bars(View):
         self.progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} steps  {task.fields[note]}"),
+            TextColumn("{task.fields[note]}"),
             TimeElapsedColumn(),
             console=console,
         )
         self.tasks = {name: self._add(name) for name in folders}
 
     def _add(self, name: str) -> TaskID:
-        return self.progress.add_task(name, total=0, start=False, note="waiting")
+        return self.progress.add_task(name, total=1, start=False, note="waiting")
 
     def begin(self, name: str) -> None:
         """Starts its clock."""
@@ -101,7 +103,7 @@ class Bars(View):
     def keep(self, name: str) -> None:
         """Draws a full bar."""
         reading = read(self.folders[name])
-        self._draw(name, reading, "kept: it had finished before")
+        self._draw(name, reading, KEPT)
 
     def show(self, name: str, reading: Reading) -> None:
         """Moves its bar."""
@@ -110,7 +112,7 @@ class Bars(View):
             self.progress.stop_task(self.tasks[name])
 
     def _draw(self, name: str, reading: Reading, note: str) -> None:
-        steps = reading.steps
+        steps = reading.steps or 1
         self.progress.update(self.tasks[name], completed=reading.step, total=steps, note=note)
 
 
@@ -129,14 +131,14 @@ class Lines(View):
 
     def keep(self, name: str) -> None:
         """Prints a line."""
-        self._say(name, "kept: it had finished before")
+        self._say(name, KEPT)
 
     def show(self, name: str, reading: Reading) -> None:
         """Prints a line when a further part of the steps is done."""
         part = int(reading.share * PLAIN_LINES)
         if part > self.said[name]:
             self.said[name] = part
-            self._say(name, f"{reading.step}/{reading.steps} steps  {_note(reading)}")
+            self._say(name, _note(reading))
 
     def _say(self, name: str, text: str) -> None:
         width = max(map(len, self.folders))
@@ -156,7 +158,13 @@ def shown(folders: dict[str, Path]) -> Iterator[View]:
 
 
 def _note(reading: Reading) -> str:
-    return reading.state if reading.loss is None else f"{reading.state}, loss {reading.loss:.3f}"
+    if not reading.steps:
+        return "preparing"
+    loss = "" if reading.loss is None else f", loss {reading.loss:.3f}"
+    done = ", evaluating" if reading.step == reading.steps else ""
+    if reading.state == "running":
+        return f"{reading.step}/{reading.steps} steps{loss}{done}"
+    return f"{reading.step}/{reading.steps} steps, {reading.state}"
 
 
 def _last_training_line(file: Path) -> dict[str, Any]:

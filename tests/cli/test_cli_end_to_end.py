@@ -1,13 +1,17 @@
 """From a teacher to a report, through the command line."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
 from PIL import Image
-from tests.cli.terminal import MICRO, detdistill
+from tests.cli.terminal import MICRO, SOURCE, detdistill
 
 from detdistill.interop import checkpoint
 
@@ -82,3 +86,22 @@ def test_doctor_shows_pairs_and_shares_and_writes_nothing(teacher: Path, tmp_pat
     assert "crosskd/cls" in done.out
     assert "share of gradient" in done.out
     assert not list(tmp_path.iterdir())
+
+
+def test_ctrl_c_leaves_a_run_and_says_how_to_go_on(tmp_path: Path) -> None:
+    words = ["train", *MICRO, "--steps", "100000", "--out", str(tmp_path / "run")]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "detdistill", *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(SOURCE)},
+    )
+    assert process.stderr
+    for line in process.stderr:
+        if line.startswith("step "):
+            break
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 130
+    assert "--resume" in said.splitlines()[-1]
+    assert "Traceback" not in said

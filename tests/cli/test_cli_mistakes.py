@@ -126,3 +126,18 @@ def test_a_value_of_the_wrong_type(fails: Fails) -> None:
 def test_a_file_with_an_unknown_setting(fails: Fails, tmp_path: Path) -> None:
     (tmp_path / "x.yaml").write_text("optimizer: {lrr: 1}\n")
     fails("train", "--config", tmp_path / "x.yaml", saying="'--optimizer.lr'")
+
+
+@pytest.mark.parametrize("command", ["demo", "evaluate", "predict", "report"])
+def test_a_place_that_cannot_be_written_to(
+    fails: Fails, teacher: Path, tmp_path: Path, command: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "picture.jpg").write_text("never opened")
+    words = {
+        "demo": [],
+        "evaluate": [teacher],
+        "predict": [teacher, tmp_path / "picture.jpg"],
+        "report": [teacher],
+    }
+    fails(command, *words[command], "--out", tmp_path / "file" / "x", saying="is a file")

@@ -16,7 +16,16 @@ def parameters(name: str) -> int:
 
 def test_the_small_presets_have_the_size_of_the_benchmark() -> None:
     assert parameters("gfl-mini-w32") == 785_171
-    assert parameters("gfl-mini-w8") == 125_627
+    assert parameters("gfl-mini-w8") == parameters("gfl-quick-w8") == 125_627
+
+
+def test_the_head_of_a_quick_detector_starts_wider() -> None:
+    mini, quick = (
+        detectors.build(f"gfl-{kind}-w8", CLASSES).head.cls_tower[0].conv.weight.std().item()
+        for kind in ("mini", "quick")
+    )
+    assert mini == pytest.approx(0.01, rel=0.1)
+    assert quick == pytest.approx(0.083, rel=0.1)
 
 
 def test_the_full_size_detector_is_the_one_of_the_paper() -> None:

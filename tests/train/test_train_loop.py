@@ -63,6 +63,7 @@ def test_a_run_folder_holds_what_was_promised(
     assert summary["split"] == "test"
     assert summary["images"] == 4
     assert summary["step"] == 6
+    assert interop.load(run / "checkpoints" / "best").spec.classes
     assert 0 < summary["cost"]["step_ms"] < 1000 * summary["cost"]["seconds"]
     assert summary["facts"]["parameters"] == 125_627
 

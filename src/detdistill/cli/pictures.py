@@ -14,7 +14,7 @@ from detdistill.data import pictures
 from detdistill.detectors import Detector
 from detdistill.errors import UserError
 from detdistill.evaluate import detect
-from detdistill.files import replace_file, write_json
+from detdistill.files import replace_file, require_writable, write_json
 from detdistill.interop import checkpoint as checkpoints
 from detdistill.show.detections import Objects, draw
 
@@ -36,6 +36,7 @@ def predict(checkpoint: str, paths: Sequence[str], out: Path, *, score: float) -
     Raises:
         UserError: there is no checkpoint or no picture, or none of the pictures can be read.
     """
+    require_writable(out / "detections.json")
     detector = checkpoints.load(checkpoint)
     files = find(paths)
     names = _drawn_names(files)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -10,9 +11,10 @@ from rich.table import Table
 
 
 def console() -> Console:
-    """Standard output; as wide as it needs to be where nobody is watching."""
-    output = Console(highlight=False)
-    return output if output.is_terminal else Console(highlight=False, width=160)
+    """Standard output; wide where nobody is watching, silent in all processes but the first."""
+    quiet = os.environ.get("RANK", "0") != "0"
+    output = Console(highlight=False, quiet=quiet)
+    return output if output.is_terminal else Console(highlight=False, quiet=quiet, width=160)
 
 
 def say(text: str) -> None:

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from detdistill.files import write_json
+from detdistill.files import require_writable, write_json
 
 if TYPE_CHECKING:
     from detdistill.cli.experiments import Request
@@ -31,6 +31,7 @@ def demo(
     """
     from detdistill import demo as runner
 
+    require_writable(Path(out) / "summary.json")
     summary = runner.run(budget, Path(out), overwrite=overwrite)
     report([out], out=f"{out}/report.html")
     return summary
@@ -63,11 +64,9 @@ def distill(**settings: Any) -> dict[str, Any]:  # noqa: ANN401 - fields of Expe
 
 def fulfil(request: Request) -> dict[str, Any]:
     """Trains what a request asks for."""
-    from detdistill.train import loop
+    from detdistill.train.loop import train as run
 
-    return loop.train(
-        request.experiment, request.out, resume=request.resume, overwrite=request.overwrite
-    )
+    return run(request.experiment, request.out, resume=request.resume, overwrite=request.overwrite)
 
 
 def evaluate(
@@ -88,6 +87,8 @@ def evaluate(
     from detdistill.evaluate import evaluate_detector
     from detdistill.interop import checkpoint as checkpoints
 
+    if out:
+        require_writable(Path(out))
     checkpoints.locate(checkpoint)
     dataset = datasets.open(data, split)
     metrics, _ = evaluate_detector(checkpoints.load(checkpoint), dataset)
@@ -129,7 +130,9 @@ def report(folders: Sequence[str], *, out: str | None = None) -> Path:
     from detdistill.report import build
 
     paths = [Path(folder) for folder in folders]
-    return build(paths, Path(out) if out else paths[0] / "report.html")
+    page = Path(out) if out else paths[0] / "report.html"
+    require_writable(page)
+    return build(paths, page)
 
 
 def methods() -> list[dict[str, Any]]:

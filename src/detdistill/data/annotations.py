@@ -97,7 +97,7 @@ def _content(path: Path) -> dict[str, list[Entry]]:
             raise UserError(
                 f"{path} is not an annotation file in COCO's format: it needs a list {key!r}."
             )
-    return content  # type: ignore[no-any-return]
+    return content
 
 
 def _get(path: Path, entry: Entry, key: str) -> Any:  # noqa: ANN401 - any JSON value

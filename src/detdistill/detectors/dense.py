@@ -75,6 +75,8 @@ class Architecture:
     """Side of the square anchor in units of the stride."""
     anchor_offset: float = 0.0
     """Where in its cell an anchor is centred: 0 the corner, 0.5 the middle."""
+    head_deviation: float = 0.01
+    """Standard deviation that the head's convolutions start from."""
     preprocessing: Preprocessing = Preprocessing()
     selection: Selection = Selection()
 
@@ -135,6 +137,7 @@ class DenseHead(nn.Module):
         coder: BoxCoder,
         anchor_scale: float,
         anchor_offset: float = 0.0,
+        deviation: float = 0.01,
     ) -> None:
         super().__init__()
         widths = [channels] + [tower_channels] * depth
@@ -147,12 +150,12 @@ class DenseHead(nn.Module):
         self.coder = coder
         self.anchor_scale = anchor_scale
         self.anchor_offset = anchor_offset
-        self._initialise()
+        self._initialise(deviation)
 
-    def _initialise(self) -> None:
+    def _initialise(self, deviation: float) -> None:
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
-                nn.init.normal_(module.weight, std=0.01)
+                nn.init.normal_(module.weight, std=deviation)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         nn.init.constant_(cast("Tensor", self.cls.bias), math.log(RARE / (1 - RARE)))
@@ -245,6 +248,7 @@ class DenseDetector(Detector):
             coder=coder,
             anchor_scale=architecture.anchor_scale,
             anchor_offset=architecture.anchor_offset,
+            deviation=architecture.head_deviation,
         )
         self.assigner = assigner
         self.family_criterion = criterion

@@ -87,16 +87,20 @@ class TID(Method):
     key: Literal["all", "top"] = "all"
     """Whether the teacher's score counts everywhere or only where it is highest."""
     key_top: float = 0.025
+    """Share of cells that are highest."""
     key_outside: float = 1.0
     """Score outside of the highest."""
 
     weak_top: float = 0.025
     """Share of cells that count as weak."""
     weak_value: float = 1.5
+    """Their score; all other cells have 1."""
     weak_scope: Scope = "image"
+    """Rank all levels together or each for itself."""
     nms: Literal["before", "after", "none"] = "before"
     """Suppress overlapping weak cells before or after the share is taken, or not."""
     nms_iou: float = 0.6
+    """Overlap from which one box suppresses another."""
 
     ring: float = 0.5
     """Width of the vicinity of an object, as a share of its width and height."""
@@ -113,6 +117,7 @@ class TID(Method):
     """Divide by the cells of the tier, all cells, or the sum of the mask, each times twice the
     channels; or not."""
     distance: Literal["l2", "l1"] = "l2"
+    """Squared or absolute difference."""
 
     @property
     def reads(self) -> Reads:

@@ -116,7 +116,8 @@ def _dearer(comparison: Comparison) -> Iterator[str]:
             yield (
                 f"A step with {arm.label} takes {taught.mean:.0f} ms, "
                 f"{taught.mean / plain.mean:.1f} times a step of the student alone "
-                f"({plain.mean:.0f} ms): the teacher looks at every image too."
+                f"({plain.mean:.0f} ms): the teacher looks at every image too. "
+                "The teacher's own training is not counted."
             )
 
 

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from detdistill.errors import UserError
 from detdistill.train.folder import RunFolder
@@ -94,7 +95,7 @@ class Journal:
     def _report(self, entry: dict[str, Any]) -> None:
         line = training_line(entry, self._steps)
         self.note(line)
-        self._bar.update(self._task, numbers=line.partition("  ")[2])
+        self._bar.update(self._task, numbers=short_line(entry))
         if not self._console.is_terminal and entry["step"] >= self._next_line:
             self._next_line = entry["step"] + self._steps / PLAIN_LINES
             self._show(line)
@@ -120,14 +121,24 @@ def check_tensorboard() -> None:
 
 
 def training_line(entry: dict[str, Any], steps: int) -> str:
-    """`step 120/600  total 1.31  task: cls 0.52 box 0.41  crosskd/cls 0.12  ...`."""
-    losses = {**{f"{name}": v for name, v in entry["task"].items()}, **entry["distill"]}
+    """`step 120/600  total 1.31  cls 0.52  box 0.41  crosskd/cls 0.12  ...`."""
+    losses = {**entry["task"], **entry["distill"]}
     total = sum(losses.values())
     parts = [f"step {entry['step']}/{steps}", f"total {total:.4g}"]
     parts += [f"{name} {value:.3g}" for name, value in losses.items()]
     parts += [f"lr {entry['lr']:.3g}", f"{entry['step_ms']:.0f} ms/step"]
     left = (steps - entry["step"]) * entry["step_ms"] / 1000
     return "  ".join([*parts, f"{_duration(left)} left"])
+
+
+def short_line(entry: dict[str, Any]) -> str:
+    """`task 1.31  crosskd 0.12  lr 0.012`: one sum for the task and for each method."""
+    sums = {"task": sum(entry["task"].values())}
+    for name, value in entry["distill"].items():
+        method = name.partition("/")[0]
+        sums[method] = sums.get(method, 0.0) + value
+    parts = [f"{name} {value:.3g}" for name, value in sums.items()]
+    return "  ".join([*parts, f"lr {entry['lr']:.2g}", f"{entry['step_ms']:.0f} ms/step"])
 
 
 def _duration(seconds: float) -> str:
@@ -138,11 +149,10 @@ def _duration(seconds: float) -> str:
 
 def _bar(console: Console, *, enabled: bool) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
         BarColumn(bar_width=20),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[numbers]}"),
+        TextColumn("{task.fields[numbers]}", table_column=Column(no_wrap=True)),
         console=console,
         disable=not enabled,
     )

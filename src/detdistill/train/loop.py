@@ -115,7 +115,7 @@ class _Run:
             tensorboard=experiment.tensorboard,
             enabled=ranks.is_main_process,
         )
-        self.stop = Stop(self.journal.say)
+        self.stop = Stop()
 
     def complete(self) -> Summary:
         """Trains what is left, evaluates, and says in `status.json` how it ended."""
@@ -145,7 +145,7 @@ class _Run:
     def _restore(self) -> None:
         state = checkpoint.load(self.folder.last)
         if state is None:
-            self.folder.truncate_metrics(0)
+            self._truncate_metrics(0)
             return
         if state["teacher"] != self.assembly.teacher_fingerprint:
             raise UserError(
@@ -155,8 +155,11 @@ class _Run:
         self.trainer.restore(state["trainer"])
         self.best, self.saved_at = state["best"], self.trainer.done
         self.clock = Clock(state["seconds"], state["cpu_seconds"])
+        self._truncate_metrics(self.trainer.done)
+
+    def _truncate_metrics(self, step: int) -> None:
         if self.ranks.is_main_process:
-            self.folder.truncate_metrics(self.trainer.done)
+            self.folder.truncate_metrics(step)
 
     def _announce(self) -> None:
         lines = announcement(self.experiment, self.assembly, self.ranks, self.folder.path)
@@ -273,12 +276,13 @@ class _Run:
 
     def _evaluate(self) -> Summary:
         self.stop.at_once = True
-        self.journal.say(f"evaluating the last step on {len(self.assembly.test)} test images")
-        detector = self.trainer.detector
-        assessment = assess(detector, self.assembly.test, self.experiment, self.ranks)
-        summary = self._summary(assessment)
+        detector, test = self.trainer.detector, self.assembly.test
         if self.ranks.is_main_process:
             interop.save(detector, self.folder.student, self._card())
+        self.journal.say(f"evaluating the last step on {len(test)} test images")
+        assessment = assess(detector, test, self.experiment, self.ranks)
+        summary = self._summary(assessment)
+        if self.ranks.is_main_process:
             write_json(self.folder.detections, assessment.detections)
             write_json(self.folder.evaluation, summary)
         metrics = assessment.metrics

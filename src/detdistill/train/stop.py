@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
-from collections.abc import Callable
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+NOTICE = b"\nStopping after this step; once more to stop at once, without saving.\n"
 
 
 class InterruptedRun(KeyboardInterrupt):
@@ -16,17 +18,13 @@ class InterruptedRun(KeyboardInterrupt):
 
 
 class Stop:
-    """Listens for Ctrl-C and SIGTERM while it is entered.
+    """Listens for Ctrl-C and SIGTERM while it is entered."""
 
-    Args:
-        say: is told what will happen.
-    """
-
-    def __init__(self, say: Callable[[str], object]) -> None:
+    def __init__(self) -> None:
         self.asked = False
         self.at_once = False
         """Whether the first signal stops at once, because there is nothing left to save."""
-        self._say = say
+        self._process = os.getpid()
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Self:
@@ -43,8 +41,17 @@ class Stop:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
-    def _hear(self, _number: int, _frame: FrameType | None) -> None:
-        if self.asked or self.at_once:
+    def _hear(self, number: int, _frame: FrameType | None) -> None:
+        if os.getpid() != self._process:
+            self._hear_in_worker(number)
+        elif self.asked or self.at_once:
             raise KeyboardInterrupt
-        self.asked = True
-        self._say("Stopping after this step; once more to stop at once, without saving.")
+        else:
+            self.asked = True
+            os.write(2, NOTICE)  # a signal may come in the middle of a print, which must not nest
+
+    @staticmethod
+    def _hear_in_worker(number: int) -> None:
+        """Processes that load images inherit the handler; the one that trains will end them."""
+        if number == signal.SIGTERM:
+            raise SystemExit
