@@ -1,7 +1,9 @@
-"""The table of the built-in benchmark: every method, both controls, several seeds, two levels.
+"""The tables of the built-in benchmark: methods, controls and seeds, on several data sets.
 
-`python -m benchmarks.builtin` trains what is not there yet under `runs/builtin`, two at a time on
-two cores, and writes `docs/results/builtin.md`. It can be stopped and started again.
+`python -m benchmarks.builtin defaults` trains what is not there yet under `runs/builtin`, two at a
+time on two cores, and writes `docs/results/tables/defaults.md`. It can be stopped and started
+again. `published` does the same with the settings that the official implementation was measured
+with, on the built-in pictures and on the same pictures as a COCO folder of JPEG files.
 """
 
 from __future__ import annotations
@@ -13,21 +15,80 @@ from pathlib import Path
 from statistics import mean, median, stdev
 from typing import Any
 
-from detdistill import grid
+from detdistill import data, grid, recipes
 from detdistill.demo import BUDGETS, gap_closed
 from detdistill.files import read_json, write_text
+from detdistill.train import experiment as experiments
 from detdistill.train.experiment import Experiment
 
-LEVELS = {"shapes": "4,000 labelled images", "shapes:few": "300 labelled images"}
-METHODS: dict[str, dict[str, dict[str, Any]]] = {
-    "fitnet": {"fitnet": {}},
-    "pkd": {"pkd": {}},
-    "crosskd": {"crosskd": {}},
-    "crosskd+pkd": {"crosskd": {}, "pkd": {}},
-    "tid": {"tid": {}},
-}
+Methods = Mapping[str, dict[str, Any]]
+
 ALONE, LONGER, TEACHER = "student alone", "student alone, equal compute", "teacher"
 COSTLIEST = "crosskd+pkd"
+COLUMNS = (
+    "arm",
+    "AP per seed",
+    "AP",
+    "paired gain",
+    "gap closed",
+    "AP50",
+    "AP75",
+    "APs",
+    "AR100",
+    "steps",
+    "ms a step",
+    "CPU s",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Level:
+    """Training data for the students, and for their teacher."""
+
+    title: str
+    data: str
+    taught_on: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Study:
+    """What is trained for one table per level."""
+
+    teacher: Experiment
+    student: Experiment
+    levels: tuple[Level, ...]
+    methods: Mapping[str, Methods]
+    control: bool
+    """Whether the student alone is also trained at equal compute."""
+
+
+def studies(root: Path) -> dict[str, Study]:
+    """By name; `root` gets the COCO folder."""
+    plenty = Level(title="4,000 labelled images", data="shapes", taught_on="shapes")
+    few = Level(title="300 labelled images", data="shapes:few", taught_on="shapes")
+    files = f"coco:{root / 'shapes-as-coco'}"
+    coco = Level(title="the same images as a COCO folder", data=files, taught_on=files)
+    both: dict[str, Methods] = {
+        "crosskd": {"crosskd": {}},
+        "crosskd+pkd": {"crosskd": {}, "pkd": {}},
+    }
+    necks: dict[str, Methods] = {"fitnet": {"fitnet": {}}, "pkd": {"pkd": {}}}
+    return {
+        "defaults": Study(
+            teacher=BUDGETS["full"].teacher,
+            student=BUDGETS["full"].student,
+            levels=(plenty, few),
+            methods={**necks, **both, "tid": {"tid": {}}},
+            control=True,
+        ),
+        "published": Study(
+            teacher=experiments.from_dict(recipes.load("benchmark/teacher")),
+            student=experiments.from_dict(recipes.load("benchmark/student")),
+            levels=(plenty, coco),
+            methods=both,
+            control=False,
+        ),
+    }
 
 
 @dataclass(frozen=True)
@@ -41,65 +102,52 @@ class Arm:
         """One COCO number of every seed, in percent."""
         return [100 * run["metrics"][number] for run in self.runs]
 
-    @property
-    def step_ms(self) -> float:
-        """Milliseconds of a step."""
-        return median(run["cost"]["step_ms"] for run in self.runs)
-
-    @property
-    def cpu_seconds(self) -> float:
-        """CPU seconds of the training."""
-        return mean(run["cost"]["cpu_seconds"] for run in self.runs)
+    def cost(self, name: str) -> list[float]:
+        """One cost of every seed."""
+        return [run["cost"][name] for run in self.runs]
 
 
 def folder(root: Path, level: str, arm: str, seed: int) -> Path:
     """Where a run lies."""
-    return root / level.replace(":", "-") / arm.replace(", ", "-").replace(" ", "-") / f"s{seed}"
+    place = "coco" if level.startswith("coco:") else level.replace(":", "-")
+    return root / place / arm.replace(", ", "-").replace(" ", "-") / f"s{seed}"
 
 
-def teacher_job(root: Path) -> grid.Job:
-    """The teacher that all students learn from, trained on the plentiful labels."""
-    return grid.Job(
-        name=TEACHER,
-        experiment=BUDGETS["small"].teacher,
-        folder=folder(root, "shapes", TEACHER, 0),
-    )
-
-
-def student(level: str, seed: int) -> Experiment:
-    """The student alone."""
-    return replace(BUDGETS["small"].student, data=level, seed=seed)
-
-
-def jobs(root: Path, seeds: Sequence[int]) -> Iterator[grid.Job]:
-    """The teacher, and every arm at equal steps."""
-    teacher = teacher_job(root)
-    yield teacher
+def jobs(study: Study, root: Path, seeds: Sequence[int]) -> Iterator[grid.Job]:
+    """The teachers, and every arm at equal steps."""
+    for taught_on in dict.fromkeys(level.taught_on for level in study.levels):
+        yield grid.Job(
+            name=f"{TEACHER} {taught_on}",
+            experiment=replace(study.teacher, data=taught_on),
+            folder=folder(root, taught_on, TEACHER, 0),
+        )
+    arms: Mapping[str, Methods] = {ALONE: {}, **study.methods}
     for seed in seeds:
-        for level in LEVELS:
-            arms: Mapping[str, dict[str, dict[str, Any]]] = {ALONE: {}, **METHODS}
+        for level in study.levels:
+            teacher = str(folder(root, level.taught_on, TEACHER, 0))
+            alone = replace(study.student, data=level.data, seed=seed)
             for arm, methods in arms.items():
-                alone = student(level, seed)
-                distilled = replace(alone, teacher=str(teacher.folder), methods=methods)
+                distilled = replace(alone, teacher=teacher, methods=dict(methods))
                 yield grid.Job(
-                    name=f"{level} {arm} {seed}",
+                    name=f"{level.data} {arm} {seed}",
                     experiment=distilled if methods else alone,
-                    folder=folder(root, level, arm, seed),
-                    after=(TEACHER,) if methods else (),
+                    folder=folder(root, level.data, arm, seed),
+                    after=(f"{TEACHER} {level.taught_on}",) if methods else (),
                 )
 
 
-def controls(root: Path, seeds: Sequence[int]) -> Iterator[grid.Job]:
+def controls(study: Study, root: Path, seeds: Sequence[int]) -> Iterator[grid.Job]:
     """The student alone for as many steps as the costliest method's compute pays for."""
-    for level in LEVELS:
-        costliest = load(root, level, COSTLIEST, seeds).step_ms
-        ratio = costliest / load(root, level, ALONE, seeds).step_ms
+    for level in study.levels if study.control else ():
+        costs = [
+            load(root, level.data, arm, seeds).cost("cpu_seconds") for arm in (COSTLIEST, ALONE)
+        ]
+        steps = round(study.student.steps * median(costs[0]) / median(costs[1]))
         for seed in seeds:
-            alone = student(level, seed)
             yield grid.Job(
-                name=f"{level} {LONGER} {seed}",
-                experiment=replace(alone, steps=round(alone.steps * ratio)),
-                folder=folder(root, level, LONGER, seed),
+                name=f"{level.data} {LONGER} {seed}",
+                experiment=replace(study.student, data=level.data, seed=seed, steps=steps),
+                folder=folder(root, level.data, LONGER, seed),
             )
 
 
@@ -127,37 +175,45 @@ def row(arm: Arm, alone: Arm, teacher: Arm) -> str:
         "" if arm is alone or closed is None else f"{closed:.0%}",
         *(spread(arm.values(number)) for number in ("AP50", "AP75", "APs", "AR100")),
         str(arm.runs[0]["step"]),
-        f"{arm.step_ms:.0f}",
-        f"{arm.cpu_seconds:.0f}",
+        f"{median(arm.cost('step_ms')):.0f}",
+        f"{mean(arm.cost('cpu_seconds')):.0f}",
     ]
-    return "| " + " | ".join(cells) + " |"
+    return _line(cells)
 
 
-def table(root: Path, level: str, seeds: Sequence[int]) -> str:
+def table(study: Study, level: Level, root: Path, seeds: Sequence[int]) -> str:
     """One level as Markdown."""
-    teacher = load(root, "shapes", TEACHER, (0,))
-    alone = load(root, level, ALONE, seeds)
-    arms = [alone, *(load(root, level, arm, seeds) for arm in (*METHODS, LONGER))]
-    head = "arm | AP per seed | AP | paired gain | gap closed | AP50 | AP75 | APs | AR100 | steps"
-    head = f"| {head} | ms a step | CPU s |"
-    rule = "|---" * head.count(" | ") + "|---|"
-    ap = teacher.values("AP")[0]
-    title = f"## `{level}`: {LEVELS[level]} (teacher: {ap:.1f} AP)"
-    return "\n".join([title, "", head, rule, *(row(arm, alone, teacher) for arm in arms)])
+    teacher = load(root, level.taught_on, TEACHER, (0,))
+    alone = load(root, level.data, ALONE, seeds)
+    names = [*study.methods, *([LONGER] if study.control else [])]
+    arms = [alone, *(load(root, level.data, name, seeds) for name in names)]
+    title = f"## {level.title[0].upper()}{level.title[1:]}"
+    taught = f"Teacher: {teacher.values('AP')[0]:.1f} AP ({teacher.runs[0]['step']} steps)."
+    rows = [row(arm, alone, teacher) for arm in arms]
+    return "\n".join([title, "", taught, "", _line(COLUMNS), "|---" * len(COLUMNS) + "|", *rows])
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
 
 
 def main() -> None:
-    """Trains, and writes the table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Trains, and writes the tables."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("study", choices=("defaults", "published"))
     parser.add_argument("--runs", type=Path, default=Path("runs/builtin"))
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path("docs/results/builtin-table.md"))
+    parser.add_argument("--out", type=Path, default=Path("docs/results/tables"))
     options = parser.parse_args()
-    seeds = range(options.seeds)
-    grid.run(list(jobs(options.runs, seeds)))
-    grid.run(list(controls(options.runs, seeds)))
-    tables = [table(options.runs, level, seeds) for level in LEVELS]
-    write_text(options.out, "\n\n".join(tables) + "\n")
+    study, seeds = studies(options.runs)[options.study], range(options.seeds)
+    root = options.runs / options.study
+    pictures = options.runs / "shapes-as-coco"
+    if not pictures.exists() and any(level.data.startswith("coco:") for level in study.levels):
+        data.shapes.write_coco(pictures)
+    grid.run(list(jobs(study, root, seeds)))
+    grid.run(list(controls(study, root, seeds)))
+    tables = [table(study, level, root, seeds) for level in study.levels]
+    write_text(options.out / f"{options.study}.md", "\n\n".join(tables) + "\n")
 
 
 if __name__ == "__main__":

@@ -81,9 +81,9 @@ def test_a_run_is_named_after_what_it_is() -> None:
     experiment = Experiment(
         data="coco:/data/birds", images=300, methods={"crosskd": {}, "pkd": {}}, seed=2
     )
-    expected = Path("runs/gfl-mini-w8-crosskd+pkd-coco-birds-300images-s2")
+    expected = Path("runs/gfl-quick-w8-crosskd+pkd-coco-birds-300images-s2")
     assert default_folder(experiment) == expected
-    assert default_folder(Experiment()) == Path("runs/gfl-mini-w8-alone-shapes-s0")
+    assert default_folder(Experiment()) == Path("runs/gfl-quick-w8-alone-shapes-s0")
 
 
 @pytest.mark.parametrize("name", recipes.names())

@@ -27,7 +27,7 @@ def test_a_file_that_is_no_experiment_is_refused(tmp_path: Path, text: str) -> N
 
 
 def test_differences_name_the_field_and_both_values() -> None:
-    old = Experiment(methods={"pkd": {"weight": 6.0}})
+    old = Experiment(steps=600, methods={"pkd": {"weight": 6.0}}, optimizer=Optimizer(lr=0.012))
     new = replace(old, steps=7, methods={"pkd": {"weight": 3.0}}, optimizer=Optimizer(lr=1.0))
     assert experiments.differences(old, new) == [
         "methods.pkd.weight: 6.0, now 3.0",

@@ -86,7 +86,7 @@ def test_the_student_file_is_a_plain_student(
     plain: Experiment, teacher: Path, tmp_path: Path
 ) -> None:
     train(distilled(plain, teacher), tmp_path, device="cpu")
-    fresh = detectors.build("gfl-mini-w8", interop.load(tmp_path).spec.classes)
+    fresh = detectors.build("gfl-quick-w8", interop.load(tmp_path).spec.classes)
     assert weights(tmp_path).keys() == fresh.state_dict().keys()
     card = read_json(tmp_path / "student.json")
     assert card["teacher"] == interop.fingerprint(interop.load(teacher))
@@ -104,7 +104,7 @@ def test_the_written_experiment_is_resolved_and_runs_again(
 
 def test_the_log_says_where_the_student_comes_from(teacher: Path) -> None:
     text = (teacher / "train.log").read_text()
-    assert "student gfl-mini-w8: 125,627 parameters, random, from seed 0" in text
+    assert "student gfl-quick-w8: 125,627 parameters, random, from seed 0" in text
     assert "step 6/6" in text
 
 

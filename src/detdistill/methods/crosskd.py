@@ -22,16 +22,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detdistill import boxes, losses
-from detdistill.methods.method import Method, UnsuitablePairError
-from detdistill.methods.pair import same_classes, same_strides
-from detdistill.structures import (
-    DensePredictions,
-    Levels,
-    Reads,
-    Spec,
-    Step,
-    Towers,
-)
+from detdistill.methods.method import Method
+from detdistill.methods.pair import same_classes, same_strides, same_towers
+from detdistill.structures import DensePredictions, Levels, Reads, Spec, Step, Towers
 
 
 class _Published(NamedTuple):
@@ -106,7 +99,7 @@ class CrossKD(Method):
         published = _published(teacher)
         depth = min(teacher.tower_depth, student.tower_depth)
         self.start = max(depth - published.after, 0) if self.cut is None else self.cut
-        _check_towers(self.start, depth, teacher, student)
+        same_towers("crosskd", self.start, teacher, student)
         self.kind = published
         self.bins = teacher.bins
         self.background = len(student.classes)
@@ -182,30 +175,3 @@ class CrossKD(Method):
         positive = step.targets.labels < self.background
         loss = losses.soft_bce(crossed.flat_quality(), target)
         return losses.weighted_mean(loss, positive, divisor)
-
-
-def _check_towers(start: int, depth: int, teacher: Spec, student: Spec) -> None:
-    """Refuses what cannot be crossed."""
-    if not 0 <= start <= depth:
-        raise UnsuitablePairError(
-            f"crosskd cannot cut at block {start}: the shorter head tower of the two has {depth} "
-            f"blocks (teacher {teacher.tower_depth}, student {student.tower_depth}); set cut from "
-            f"0 to {depth}."
-        )
-    widths = [_width(spec, start) for spec in (teacher, student)]
-    if widths[0] != widths[1]:
-        raise UnsuitablePairError(
-            f"crosskd sends the student's head features through the teacher's head, but at cut "
-            f"{start} they have {widths[1]} channels and the teacher's {widths[0]}: choose heads "
-            "of one width, or a method with adapters, such as fitnet."
-        )
-    if teacher.priors_per_cell != student.priors_per_cell:
-        raise UnsuitablePairError(
-            f"crosskd needs equally many priors per cell, but the teacher has "
-            f"{teacher.priors_per_cell} and the student {student.priors_per_cell}: choose "
-            "detectors of one kind."
-        )
-
-
-def _width(spec: Spec, start: int) -> int:
-    return spec.channels if start == 0 else spec.tower_channels

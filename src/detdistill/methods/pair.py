@@ -48,6 +48,30 @@ def same_classes(method: str, teacher: Spec, student: Spec) -> None:
         )
 
 
+def same_towers(method: str, cut: int, teacher: Spec, student: Spec) -> None:
+    """Refuses heads in which the teacher's cannot go on from the student's after block `cut`."""
+    depth = min(teacher.tower_depth, student.tower_depth)
+    if not 0 <= cut <= depth:
+        raise UnsuitablePairError(
+            f"{method} cannot cut at block {cut}: the shorter head tower of the two has {depth} "
+            f"blocks (teacher {teacher.tower_depth}, student {student.tower_depth}); set cut from "
+            f"0 to {depth}."
+        )
+    wide, narrow = (s.tower_channels if cut else s.channels for s in (teacher, student))
+    if wide != narrow:
+        raise UnsuitablePairError(
+            f"{method} sends the student's head features through the teacher's head, but at cut "
+            f"{cut} they have {narrow} channels and the teacher's {wide}: choose heads of one "
+            "width, or a method with adapters, such as fitnet."
+        )
+    if teacher.priors_per_cell != student.priors_per_cell:
+        raise UnsuitablePairError(
+            f"{method} needs equally many priors per cell, but the teacher has "
+            f"{teacher.priors_per_cell} and the student {student.priors_per_cell}: choose "
+            "detectors of one kind."
+        )
+
+
 def adapters(method: str, kind: Adapter, teacher: Spec, student: Spec) -> nn.ModuleList:
     """One layer per level from the student's width to the teacher's; may be no layer at all."""
     differ = teacher.channels != student.channels

@@ -3,7 +3,7 @@
 Every cell is valued by how well the teacher detects there, by how far the student lags behind, and
 by how near an object is; three tiers of value are imitated with different strength.
 
-Paper: "TID: Task Integration Distillation for Object Detectors" (no code was released).
+Paper: Su, Jian and Yu, "Task Integration Distillation for Object Detectors" (no code was released).
 Reads: the necks, the predictions of both, the objects.
 Differs: the paper leaves much open and misprints some; every choice is a setting. Defaults where it
     contradicts itself: decoded boxes, not anchors, are compared with the objects; the score of a
@@ -57,8 +57,9 @@ class TID(Method):
     families: ClassVar[tuple[str, ...]] = ("dense",)
     pulls: ClassVar[str] = "neck"
     selects: ClassVar[bool] = True
-    citation: ClassVar[str] = """@misc{tid,
-  title = {{TID}: Task Integration Distillation for Object Detectors},
+    citation: ClassVar[str] = """@misc{su_tid,
+  title = {Task Integration Distillation for Object Detectors},
+  author = {Su, Hai and Jian, Zhenwen and Yu, Songsen},
 }"""
 
     weight: float = 1.0

@@ -18,7 +18,7 @@ class Optimizer:
     """How weights move."""
 
     name: Literal["adamw", "sgd"] = "adamw"
-    lr: float = 1.2e-2
+    lr: float = 8e-3
     """Peak learning rate."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's averaging; ignored by SGD."""
@@ -29,7 +29,7 @@ class Optimizer:
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     milestones: tuple[float, ...] = (8 / 12, 11 / 12)
     """Where the step schedule divides by ten, as shares of the training."""
-    warmup_steps: int = 60
+    warmup_steps: int = 120
     warmup_start: float = 0.01
     """Share of the peak learning rate at the first step."""
     clip: float | None = 10.0
@@ -44,7 +44,7 @@ class Experiment:
 
     data: str = "shapes"
     """`shapes`, `shapes:hard`, `coco:PATH`, ..."""
-    student: str = "gfl-mini-w8"
+    student: str = "gfl-quick-w8"
     """Detector name, or a checkpoint to start from."""
     teacher: str | None = None
     """Checkpoint: a run folder or a `.safetensors` file."""
@@ -52,8 +52,8 @@ class Experiment:
     """Method names and their hyper-parameters; empty trains without distillation."""
     images: int | None = None
     """Use only this many training images (few labels)."""
-    steps: int = 600
-    batch_size: int = 16
+    steps: int = 1200
+    batch_size: int = 8
     """Images per optimizer step, over all ranks and accumulated micro-batches."""
     accumulate: int = 1
     """Micro-batches per optimizer step."""
