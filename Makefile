@@ -21,7 +21,7 @@ help: ## say what there is
 
 install: $(INSTALLED) ## make .venv with the project and the tools for working on it
 
-demo: $(INSTALLED) ## train, distil and report on built-in data (BUDGET=tiny|small|full, OUT=runs/demo)
+demo: $(INSTALLED) ## train, distil and report on built-in data (BUDGET=tiny|small, OUT=runs/demo)
 	$(BIN)/detdistill demo --budget $(BUDGET) --out $(OUT) $(ARGS)
 
 test: $(INSTALLED) ## run the tests (ARGS='-k resume' for some of them)

@@ -75,8 +75,8 @@ def studies(root: Path) -> dict[str, Study]:
     necks: dict[str, Methods] = {"fitnet": {"fitnet": {}}, "pkd": {"pkd": {}}}
     return {
         "defaults": Study(
-            teacher=BUDGETS["full"].teacher,
-            student=BUDGETS["full"].student,
+            teacher=BUDGETS["small"].teacher,
+            student=BUDGETS["small"].student,
             levels=(plenty, few),
             methods={**necks, **both, "tid": {"tid": {}}},
             control=True,

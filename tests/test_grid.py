@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,11 @@ def test_a_folder_with_another_experiment_is_not_touched(tmp_path: Path) -> None
     job = grid.Job(name="run", experiment=Experiment(steps=4, seed=5), folder=folder)
     with pytest.raises(UserError, match=r"another experiment .*steps: 3, now 4"):
         grid.run([job])
+
+
+def test_a_grid_may_run_beside_the_main_thread() -> None:
+    with ThreadPoolExecutor() as pool:
+        assert pool.submit(grid.run, []).result() == []
 
 
 def test_a_failed_training_says_why_and_stops_the_rest(tmp_path: Path) -> None:

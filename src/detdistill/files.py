@@ -51,9 +51,10 @@ def write_text(path: Path, text: str) -> None:
     replace_file(path, lambda file: file.write_text(text, encoding="utf-8"))
 
 
-def write_json(path: Path, content: Any) -> None:  # noqa: ANN401 - any JSON value
-    """Writes `content` as indented JSON, all or nothing."""
-    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+def write_json(path: Path, content: Any, *, compact: bool = False) -> None:  # noqa: ANN401 - any JSON value
+    """Writes `content` as JSON, all or nothing; indented, unless nobody will read that much."""
+    indent = None if compact else 2
+    write_text(path, json.dumps(content, indent=indent, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value

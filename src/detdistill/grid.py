@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -176,6 +177,9 @@ def _stop(children: Sequence[_Child]) -> None:
 @contextmanager
 def _termination_interrupts() -> Iterator[None]:
     """Treats a request to terminate as Ctrl-C, so that the children are not left behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread hears signals
+        return
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

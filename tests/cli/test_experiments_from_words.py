@@ -86,6 +86,23 @@ def test_a_run_is_named_after_what_it_is() -> None:
     assert default_folder(Experiment()) == Path("runs/gfl-quick-w8-alone-shapes-s0")
 
 
+def test_runs_of_different_widths_have_different_names() -> None:
+    quarter, half = (Experiment(student=f"gfl-r50-w{width}") for width in ("0.25", "0.5"))
+    assert default_folder(quarter) == Path("runs/gfl-r50-w0.25-alone-shapes-s0")
+    assert default_folder(half) != default_folder(quarter)
+    from_file = default_folder(Experiment(student="models/small.safetensors"))
+    assert from_file == Path("runs/small-alone-shapes-s0")
+
+
+def test_the_size_of_pictures_is_two_numbers(tmp_path: Path) -> None:
+    experiment = distill("--resize", "[800, 1333]").experiment
+    assert experiment.resize == (800, 1333)
+    file = tmp_path / "printed.yaml"
+    file.write_text(yaml.safe_dump(to_dict(experiment)))
+    assert distill("--config", str(file)).experiment == experiment
+    assert distill("--config", str(file), "--resize", "null").experiment.resize is None
+
+
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_is_an_experiment(name: str) -> None:
     experiment = distill("--recipe", name).experiment

@@ -115,6 +115,8 @@ def test_a_split_without_a_file_falls_back_on_val(folder: Path) -> None:
     write(folder, val, "val")
     sizes = {split: len(data.open(f"coco:{folder}", split)) for split in ("train", "tune", "test")}
     assert sizes == {"train": 3, "tune": 1, "test": 1}
+    assert "val2017 stands in" in data.open(f"coco:{folder}", "test").notes[0]
+    assert "stands in" not in str(data.open(f"coco:{folder}", "tune").notes)
 
 
 def without(key: str, entry: str) -> dict[str, Any]:

@@ -60,6 +60,10 @@ def test_a_resize_moves_the_box_with_the_pixels(marked: Sample) -> None:
     assert double.boxes.tolist() == [bright_box(double)] == [[12, 8, 36, 20]]
 
 
+def test_a_picture_of_the_right_size_is_not_touched(marked: Sample) -> None:
+    assert Resize(shorter=20, longer=40).picture(marked.image) is marked.image
+
+
 def test_a_resized_data_set_keeps_the_truth_of_the_originals() -> None:
     plain = data.open("shapes:tiny", "test", limit=2)
     large = data.open("shapes:tiny", "test", limit=2, resize=Resize(192, 1000))

@@ -1,5 +1,6 @@
 """Two ranks that talk through gloo, on one machine."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -24,6 +25,7 @@ from tests.train.processes import Launcher
 from torch import nn
 
 from detdistill import detectors, methods
+from detdistill.errors import UserError
 from detdistill.methods import Method
 from detdistill.structures import Batch
 from detdistill.train.experiment import Experiment, Optimizer
@@ -174,13 +176,33 @@ def train_on_rank(chosen: Experiment, folder: Path, _rank: int) -> dict[str, Any
     return train(chosen, folder, device="cpu", resume=True)
 
 
+def go_on_alone(chosen: Experiment, folder: Path, rank: int) -> str:
+    """Only the first rank finds the checkpoint, as on machines that do not share a disk."""
+    mine = folder / f"rank{rank}"
+    mine.mkdir()
+    if rank == 0:
+        shutil.copytree(folder / "run", mine / "run")
+    with pytest.raises(UserError) as error:
+        train(chosen, mine / "run", device="cpu", resume=True)
+    return str(error.value)
+
+
+def test_ranks_that_find_different_checkpoints_do_not_go_on(
+    plain: Experiment, teacher: Path, launcher: Launcher, tmp_path: Path
+) -> None:
+    shutil.copytree(teacher, tmp_path / "run")
+    (tmp_path / "run" / "evaluation.json").unlink()
+    said = launcher.on_two_ranks(partial(go_on_alone, plain, tmp_path), tmp_path)
+    assert all("different checkpoints" in text for text in said)
+
+
 def test_two_ranks_train_one_run(
     plain: Experiment, teacher: Path, launcher: Launcher, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     chosen = replace(plain, teacher=str(teacher), methods={"pkd": {}}, validate_every=3, steps=4)
     summaries = launcher.on_two_ranks(partial(train_on_rank, chosen, run), tmp_path)
-    assert summaries[0]["metrics"] == summaries[1]["metrics"]
+    assert summaries[0] == summaries[1]
     assert summaries[0]["images"] == 4
     assert load_file(run / "student.safetensors")
     assert train(chosen, run, resume=True) == summaries[0]

@@ -40,9 +40,25 @@ def test_the_fingerprint_sees_one_changed_weight(detector: Detector) -> None:
     assert checkpoint.fingerprint(detector) != before
 
 
-def test_classes_are_read_without_the_weights(detector: Detector, tmp_path: Path) -> None:
+def test_the_size_of_the_pictures_is_in_the_card(
+    detector: Detector, tmp_path: Path, resize: tuple[int, int] | None
+) -> None:
+    checkpoint.save(detector, tmp_path / "student.safetensors", {"resize": resize})
+    assert checkpoint.resize_of(tmp_path) == resize
+
+
+def test_a_card_that_knows_no_size_means_any(detector: Detector, tmp_path: Path) -> None:
     checkpoint.save(detector, tmp_path / "a.safetensors")
-    assert checkpoint.classes_of(tmp_path / "a.safetensors") == ("circle", "square")
+    assert checkpoint.resize_of(tmp_path / "a.safetensors") is None
+
+
+@pytest.mark.parametrize("resize", [800, [800], [800, 0], ["a", "b"]])
+def test_a_card_with_a_wrong_size_is_named(
+    detector: Detector, tmp_path: Path, resize: object
+) -> None:
+    checkpoint.save(detector, tmp_path / "a.safetensors", {"resize": resize})
+    with pytest.raises(UserError, match=r"a\.json: 'resize'"):
+        checkpoint.resize_of(tmp_path / "a.safetensors")
 
 
 def test_a_missing_checkpoint_is_named(tmp_path: Path) -> None:

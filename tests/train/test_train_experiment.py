@@ -11,6 +11,7 @@ from detdistill.train.experiment import Experiment, Optimizer
 def test_an_experiment_comes_back_from_its_file(tmp_path: Path) -> None:
     written = Experiment(
         teacher="runs/teacher",
+        resize=(800, 1333),
         methods={"crosskd": {"cut": 1}, "pkd": {"weight": 1e-5}},
         optimizer=Optimizer(betas=(0.8, 0.95), ema=0.99),
     )
@@ -62,10 +63,17 @@ def test_what_does_not_decide_the_result_may_change() -> None:
         ("save_every", -1),
         ("flip", 1.5),
         ("workers", -1),
+        ("seed", -1),
+        ("resize", (0, 800)),
+        ("resize", (1333, 800)),
         ("optimizer", Optimizer(lr=0)),
         ("optimizer", Optimizer(clip=0)),
         ("optimizer", Optimizer(ema=1.0)),
         ("optimizer", Optimizer(warmup_steps=-1)),
+        ("optimizer", Optimizer(weight_decay=-1)),
+        ("optimizer", Optimizer(momentum=-1)),
+        ("optimizer", Optimizer(warmup_start=-1)),
+        ("optimizer", Optimizer(betas=(0.9, 1.0))),
         ("methods", {"pkd": {}}),
     ],
 )

@@ -1,3 +1,4 @@
+import io
 import json
 import time
 from pathlib import Path
@@ -52,6 +53,19 @@ def test_other_ranks_are_silent(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert not capsys.readouterr().err
 
 
+def test_a_run_goes_on_when_nobody_listens_any_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Closed(io.StringIO):
+        def write(self, _: str) -> int:
+            raise BrokenPipeError
+
+    monkeypatch.setattr("sys.stderr", Closed())
+    with Journal(RunFolder(tmp_path), start=0, steps=10) as journal:
+        journal.say("hello")
+    assert "hello" in RunFolder(tmp_path).log.read_text()
+
+
 def test_metrics_after_a_step_are_forgotten_and_so_is_half_a_line(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path)
     whole = [json.dumps({"step": step}) + "\n" for step in (2, 4, 6)]
@@ -73,3 +87,9 @@ def test_the_clock_counts_only_while_it_runs() -> None:
     assert clock.lap_ms(2) == pytest.approx(500 * (stopped - 10.0))
     assert clock.lap_ms(2) == 0
     assert clock.cpu_seconds < 6
+
+
+def test_a_lap_goes_on_after_a_stop() -> None:
+    stopped = Clock(seconds=10.0, lap=3.0)
+    again = Clock(stopped.seconds, stopped.cpu_seconds, stopped.lap)
+    assert again.lap_ms(3) == pytest.approx(1000)

@@ -9,15 +9,20 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from tests.train.fakes import Detached, FakeDetector, Pull, batch
+from tests.train.fakes import Detached, FakeDetector, Pull, batch, start_engine
 
 from detdistill import detectors
+from detdistill.cli import verbs
 from detdistill.errors import UserError
-from detdistill.files import read_json
+from detdistill.files import read_json, write_json
 from detdistill.interop import checkpoint as interop
 from detdistill.train import experiment as experiments
 from detdistill.train import log, loop, reach
+from detdistill.train.announce import announcement
+from detdistill.train.assembly import checkpoints_of
+from detdistill.train.assess import assess
 from detdistill.train.experiment import Experiment, Optimizer
+from detdistill.train.folder import RunFolder
 from detdistill.train.loop import train
 from detdistill.train.step import TrainStep
 from detdistill.train.trainer import Trainer
@@ -60,6 +65,7 @@ def test_a_run_folder_holds_what_was_promised(
     assert {path.name for path in (run / "checkpoints").iterdir()} == {"last", "best"}
     assert read_json(run / "status.json") == {"state": "finished", "step": 6, "steps": 6}
     assert read_json(run / "evaluation.json") == summary
+    assert (run / "detections.json").read_text().count("\n") == 1
     assert summary["split"] == "test"
     assert summary["images"] == 4
     assert summary["step"] == 6
@@ -202,6 +208,101 @@ def test_overwriting_removes_the_run_and_nothing_else(
     assert [line["step"] for line in metrics(run)] == [1]
 
 
+def test_a_run_is_not_overwritten_by_one_that_needs_it(
+    plain: Experiment, teacher: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(teacher, run)
+    for needed in (run, run / "student.safetensors", run / "checkpoints" / "last"):
+        for change in ({"student": str(needed)}, {"teacher": str(needed), "methods": {"pkd": {}}}):
+            with pytest.raises(UserError, match="needs and would overwrite"):
+                train(replace(plain, **change), run, overwrite=True, device="cpu")
+    assert same_weights(run, teacher)
+
+
+def test_a_run_may_lie_around_its_teacher(
+    plain: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    RunFolder(tmp_path).spare(["teacher", str(tmp_path / "runs" / "teacher")])
+    assert checkpoints_of(plain) == []
+
+
+def test_a_folder_that_was_half_cleared_can_be_overwritten(
+    plain: Experiment, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(teacher, run)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            RunFolder(run).prepare(plain, overwrite=True)
+    assert not (run / "student.safetensors").exists()
+    RunFolder(run).admit(plain, resume=False, overwrite=True)
+
+
+def killed(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_pictures_are_scaled_in_training_and_in_every_evaluation(
+    plain: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small = replace(plain, resize=(96, 128), steps=2, validate_every=2)
+    seen = []
+    advance = Trainer.place
+
+    def place(self: Trainer, batch: Any) -> Any:
+        seen.append(tuple(batch.images.shape[-2:]))
+        return advance(self, batch)
+
+    monkeypatch.setattr(Trainer, "place", place)
+    summary = train(small, tmp_path, device="cpu")
+    assert set(seen) == {(96, 96)}
+    assert summary["facts"]["image_size"] == [96, 96]
+    assert "scaled to at most 96 x 128" in (tmp_path / "train.log").read_text()
+    assert verbs.evaluate(str(tmp_path), data=plain.data)["metrics"] == summary["metrics"]
+
+
+def test_what_is_to_know_of_the_data_is_said_at_the_start(
+    plain: Experiment, teacher: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "data"
+    shutil.copytree(plain.data.removeprefix("coco:"), folder)
+    (folder / "annotations" / "instances_test2017.json").unlink()
+    file = folder / "annotations" / "instances_train2017.json"
+    content = read_json(file)
+    content["annotations"][0]["bbox"][2] = 0
+    write_json(file, content)
+    assembly = loop.build(replace(plain, data=f"coco:{folder}"))
+    said = "\n".join(announcement(plain, assembly, start_engine(), teacher))
+    assert "note: train data: 1 annotation(s) left out: box has no area" in said
+    assert "note: test data: the folder has no such part; val2017 stands in" in said
+
+
+def test_evaluation_takes_no_more_images_at_a_time_than_a_step(
+    plain: Experiment, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+
+    def predict(*_: object, batch_size: int, **__: object) -> list[Any]:
+        sizes.append(batch_size)
+        return []
+
+    monkeypatch.setattr("detdistill.evaluate.run.predict", predict)
+    chosen = replace(plain, batch_size=8, accumulate=4)
+    assess(interop.load(teacher), loop.build(chosen).test, chosen, start_engine(chosen))
+    assert sizes == [2]
+
+
+def test_a_detectors_name_goes_before_a_folder_of_that_name(
+    plain: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / plain.student).mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert "random" in loop.build(plain).origin
+
+
 def test_another_experiment_cannot_be_resumed(plain: Experiment, teacher: Path) -> None:
     with pytest.raises(UserError, match=r"optimizer.lr: 0.002, now 1; seed: 0, now 5"):
         train(
@@ -230,6 +331,7 @@ def test_a_teacher_that_was_replaced_is_noticed(
     [
         ({"student": "gfl-mini-w7x"}, "detector"),
         ({"student": "gfl-mimi-w8"}, "Unknown detector"),
+        ({"student": "runs/nowhere"}, "no checkpoint at runs/nowhere"),
         ({"data": "shapez"}, "Unknown data set"),
         ({"data": "coco:/nowhere"}, "/nowhere"),
         ({"methods": {"crosskt": {}}, "teacher": "T"}, "Unknown method 'crosskt'.*'crosskd'"),

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _complain(f"error: {error}")
         return USER_ERROR
     except KeyboardInterrupt as interrupt:
-        _complain(f"interrupted. {interrupt or 'Run the same command again with --resume.'}")
+        _complain(f"interrupted. {interrupt}".rstrip())
         return INTERRUPTED
     except BrokenPipeError:
         _silence_output()

@@ -57,6 +57,8 @@ def evaluate(arguments: Arguments) -> None:
     found = verbs.evaluate(**parsers.evaluate().parse_args(list(arguments)).as_dict())
     tables.say(f"{found['images']} {found['split']} images of {found['data']}")
     tables.metrics_table(found["metrics"])
+    for note in found["notes"]:
+        tables.warn(f"note: {note}")
 
 
 def predict(arguments: Arguments) -> None:

@@ -78,7 +78,7 @@ def from_settings(command: str, settings: Settings) -> Request:
 def default_folder(experiment: Experiment) -> Path:
     """`runs/<student>-<methods or alone>-<data>-s<seed>`."""
     methods = "+".join(map(short, experiment.methods)) or "alone"
-    student = Path(experiment.student).stem
+    student = Path(experiment.student).name.removesuffix(".safetensors")
     name = f"{student}-{methods}-{_data_word(experiment)}-s{experiment.seed}"
     return Path("runs") / re.sub(r"[^\w.+-]+", "-", name)
 

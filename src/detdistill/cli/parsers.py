@@ -15,13 +15,13 @@ def demo() -> Parser:
         "demo",
         purpose="Trains a teacher, a student alone and distilled students on built-in data, "
         "and reports. What is finished in the folder already is kept.",
-        usage="[--budget tiny|small|full] [--out FOLDER] [--overwrite]",
+        usage="[--budget tiny|small] [--out FOLDER] [--overwrite]",
     )
     parser.add_argument(
         "--budget",
-        type=Literal["tiny", "small", "full"],
+        type=Literal["tiny", "small"],
         default="small",
-        help="on two cores tiny takes about a minute, small five to ten, full a quarter of an hour",
+        help="on two cores tiny takes about a minute, small less than ten",
     )
     parser.add_argument("--out", default="runs/demo", help="folder for runs, summary and report")
     parser.add_argument("--overwrite", action="store_true", help="train everything anew")

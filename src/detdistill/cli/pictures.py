@@ -5,15 +5,17 @@ from __future__ import annotations
 import glob
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
-from detdistill.data import pictures
+from detdistill.data import Resize, pictures
+from detdistill.data.transforms import scale
 from detdistill.detectors import Detector
 from detdistill.errors import UserError
-from detdistill.evaluate import detect
+from detdistill.evaluate import best_device, detect
 from detdistill.files import replace_file, require_writable, write_json
 from detdistill.interop import checkpoint as checkpoints
 from detdistill.show.detections import Objects, draw
@@ -34,12 +36,16 @@ def predict(checkpoint: str, paths: Sequence[str], out: Path, *, score: float) -
         why a picture could not be read.
 
     Raises:
-        UserError: there is no checkpoint or no picture, or none of the pictures can be read.
+        UserError: there is no checkpoint or no picture, none of the pictures can be read, or a
+            drawn copy would replace one.
     """
     require_writable(out / "detections.json")
-    detector = checkpoints.load(checkpoint)
-    files = find(paths)
+    detector = checkpoints.load(checkpoint).to(best_device())
+    sides = checkpoints.resize_of(checkpoint)
+    resize = Resize(*sides) if sides else None
+    files = find(paths, without=out)
     names = _drawn_names(files)
+    _refuse_to_replace(files, [out / name for name in names.values()])
     found: dict[str, Found] = {}
     skipped: dict[str, str] = {}
     for file in files:
@@ -48,7 +54,7 @@ def predict(checkpoint: str, paths: Sequence[str], out: Path, *, score: float) -
         except UserError as error:
             skipped[str(file)] = str(error)
             continue
-        found[str(file)] = _predict_one(detector, image, out / names[file], score)
+        found[str(file)] = _predict_one(detector, resize, image, out / names[file], score)
     if not found:
         raise UserError(_nothing_readable(list(skipped.values())))
     result = {"images": found, "skipped": skipped}
@@ -56,19 +62,29 @@ def predict(checkpoint: str, paths: Sequence[str], out: Path, *, score: float) -
     return result
 
 
-def find(paths: Sequence[str]) -> list[Path]:
+def find(paths: Sequence[str], *, without: Path) -> list[Path]:
     """The files that paths, folders and patterns name, each once, in order.
 
+    Args:
+        paths: where to look.
+        without: a folder that is passed over inside of others: what was drawn before is in it.
+
     Raises:
-        UserError: one of them names nothing.
+        UserError: one of the paths names nothing.
     """
-    return list(dict.fromkeys(file for path in paths for file in _files(path)))
+    return list(dict.fromkeys(file for path in paths for file in _files(path, without)))
 
 
-def _files(path: str) -> list[Path]:
+def _files(path: str, without: Path) -> list[Path]:
     place = Path(path)
     if place.is_dir():
-        found = sorted(file for file in place.rglob("*") if file.suffix.lower() in ENDINGS)
+        inner = without.resolve()
+        found = sorted(
+            file
+            for file in place.rglob("*")
+            if file.suffix.lower() in ENDINGS
+            and (inner == place.resolve() or inner not in file.resolve().parents)
+        )
         what = f"The folder {path} holds no pictures ({', '.join(sorted(ENDINGS))})."
     elif place.exists():
         return [place]
@@ -80,13 +96,23 @@ def _files(path: str) -> list[Path]:
     return found
 
 
+def _refuse_to_replace(files: Sequence[Path], drawn: Sequence[Path]) -> None:
+    lost = {file.resolve() for file in files} & {file.resolve() for file in drawn}
+    if lost:
+        raise UserError(f"The drawn copy would replace {min(lost)}: choose another --out.")
+
+
 def _nothing_readable(reasons: Sequence[str]) -> str:
     rest = f" And {len(reasons) - SHOWN_FAILURES} more." if len(reasons) > SHOWN_FAILURES else ""
     return f"No picture can be read. {' '.join(reasons[:SHOWN_FAILURES])}{rest}"
 
 
-def _predict_one(detector: Detector, image: Tensor, drawn: Path, score: float) -> Found:
-    found = detect(detector, [image])
+def _predict_one(
+    detector: Detector, resize: Resize | None, image: Tensor, drawn: Path, score: float
+) -> Found:
+    seen = resize.picture(image) if resize else image
+    found = detect(detector, [seen])
+    found = replace(found, boxes=found.boxes * scale(seen, image))
     shown = Objects.from_detections(found, 0, min_score=score)
     picture = draw(image, shown, detector.spec.classes, width=image.shape[-1])
     replace_file(drawn, lambda file: picture.save(file, format="PNG"))

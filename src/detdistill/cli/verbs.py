@@ -17,12 +17,15 @@ Split = Literal["train", "tune", "test"]
 
 
 def demo(
-    *, budget: Literal["tiny", "small"] = "small", out: str = "runs/demo", overwrite: bool = False
+    *,
+    budget: Literal["tiny", "small"] = "small",
+    out: str = "runs/demo",
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """Trains a teacher, a student alone and distilled students on built-in data, and reports.
 
     Args:
-        budget: tiny takes about a minute on two cores, small less than ten.
+        budget: tiny takes about a minute on two cores, small less than ten, full longer
         out: folder for the runs, summary.json and report.html; what is finished there is kept
         overwrite: train anew what is there already
 
@@ -72,7 +75,7 @@ def fulfil(request: Request) -> dict[str, Any]:
 def evaluate(
     checkpoint: str, *, data: str = "shapes", split: Split = "test", out: str | None = None
 ) -> dict[str, Any]:
-    """COCO metrics of a checkpoint on a data set.
+    """COCO metrics of a checkpoint on a data set, its pictures scaled as in the training.
 
     Args:
         checkpoint: a run folder or a .safetensors file
@@ -81,18 +84,25 @@ def evaluate(
         out: JSON file to write the numbers to
 
     Returns:
-        The twelve numbers as fractions under `metrics`, with `data`, `split` and `images`.
+        The twelve numbers as fractions under `metrics`, with `data`, `split`, `images`, and what
+        is to be known of the data under `notes`.
     """
     from detdistill import data as datasets
-    from detdistill.evaluate import evaluate_detector
+    from detdistill.evaluate import best_device, evaluate_detector
     from detdistill.interop import checkpoint as checkpoints
 
     if out:
         require_writable(Path(out))
-    checkpoints.locate(checkpoint)
-    dataset = datasets.open(data, split)
-    metrics, _ = evaluate_detector(checkpoints.load(checkpoint), dataset)
-    found = {"metrics": metrics.to_dict(), "data": data, "split": split, "images": len(dataset)}
+    sides = checkpoints.resize_of(checkpoint)
+    dataset = datasets.open(data, split, resize=datasets.Resize(*sides) if sides else None)
+    metrics, _ = evaluate_detector(checkpoints.load(checkpoint).to(best_device()), dataset)
+    found = {
+        "metrics": metrics.to_dict(),
+        "data": data,
+        "split": split,
+        "images": len(dataset),
+        "notes": list(dataset.notes),
+    }
     if out:
         write_json(Path(out), found)
     return found

@@ -46,6 +46,7 @@ class CocoFolder:
             UserError: the folder, a file or a picture is missing, or the annotations make no sense.
         """
         part = _existing_part(folder, split)
+        self._replaced = part if part != PARTS[split][0] else None
         self._truth = read(annotation_file(folder, part))
         self._pictures = self._truth.pictures[:limit]
         self._folder = picture_folder(folder, part)
@@ -65,11 +66,14 @@ class CocoFolder:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """How many annotations of the file were left out, and why."""
-        return tuple(
+        """Whether another part stands in; how many annotations were left out, and why."""
+        part = self._replaced
+        instead = (f"the folder has no such part; {part}2017 stands in",) if part else ()
+        left_out = (
             f"{count} annotation(s) left out: {reason}"
             for reason, count in self._truth.dropped.items()
         )
+        return (*instead, *left_out)
 
     def __len__(self) -> int:
         return len(self._pictures)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from detdistill.data.dataset import Dataset, Sample
 
@@ -34,15 +35,25 @@ class Resize:
 
     def __call__(self, sample: Sample) -> Sample:
         """The sample at its new size."""
+        image = self.picture(sample.image)
+        return replace(sample, image=image, boxes=sample.boxes * scale(sample.image, image))
+
+    def picture(self, image: Tensor) -> Tensor:
+        """(3, H, W) -> (3, H', W'); the same tensor where the size does not change."""
         from torchvision.transforms.v2 import functional
 
-        height, width = sample.size
-        new_height, new_width = self.size(height, width)
-        if (new_height, new_width) == (height, width):
-            return sample
-        image = functional.resize(sample.image, [new_height, new_width], antialias=True)
-        scale = torch.tensor([new_width / width, new_height / height]).repeat(2)
-        return replace(sample, image=image, boxes=sample.boxes * scale)
+        height, width = image.shape[-2:]
+        size = self.size(height, width)
+        if size == (height, width):
+            return image
+        resized: Tensor = functional.resize(image, list(size), antialias=True)
+        return resized
+
+
+def scale(image: Tensor, other: Tensor) -> Tensor:
+    """(4,) by which a box in `image` is multiplied to become the same box in `other`."""
+    (height, width), (new_height, new_width) = image.shape[-2:], other.shape[-2:]
+    return torch.tensor([new_width / width, new_height / height]).repeat(2)
 
 
 class Resized:

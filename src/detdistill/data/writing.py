@@ -47,7 +47,7 @@ def _write_part(folder: Path, part: str, dataset: Dataset) -> None:
     pictures.mkdir(parents=True)
     for index, entry in enumerate(truth["images"]):
         _write_picture(pictures / entry["file_name"], dataset[index])
-    write_json(annotation_file(folder, part), truth)
+    write_json(annotation_file(folder, part), truth, compact=True)
 
 
 def _write_picture(path: Path, sample: Sample) -> None:

@@ -154,6 +154,11 @@ def detect(
         return detector.detect(detector(padded, sizes, PREDICTIONS), sizes).to("cpu")
 
 
+def best_device() -> torch.device:
+    """The accelerator of this machine, or its processor."""
+    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
 @contextmanager
 def evaluating(detector: Detector) -> Iterator[None]:
     """Evaluation mode without gradients inside; afterwards every module is in its mode again."""

@@ -88,9 +88,19 @@ def locate(path: Path | str) -> Path:
     return file
 
 
-def classes_of(path: Path | str) -> tuple[str, ...]:
-    """The class names of a checkpoint, read from its card alone."""
-    return _architecture(locate(path)).classes
+def resize_of(path: Path | str) -> tuple[int, int] | None:
+    """Largest lengths of a picture's shorter and longer side in the training; None for any.
+
+    Raises:
+        UserError: there is no checkpoint, or its card says something else.
+    """
+    file = locate(path)
+    found = _card(file).get("resize")
+    if found is None:
+        return None
+    if not isinstance(found, list) or [type(n) for n in found] != [int, int] or min(found) < 1:
+        raise UserError(f"{card_path(file)}: 'resize' is {found!r}, not two lengths in pixels.")
+    return found[0], found[1]
 
 
 def card_path(file: Path) -> Path:
@@ -108,13 +118,17 @@ def fingerprint(detector: Detector) -> str:
 
 
 def _architecture(file: Path) -> detectors.Architecture:
+    return detectors.from_card(_card(file)["architecture"])
+
+
+def _card(file: Path) -> dict[str, Any]:
     card = card_path(file)
     if not card.is_file():
         raise UserError(f"{file} has no card {card.name} beside it, which names its architecture.")
     content = read_json(card)
     if not isinstance(content, dict) or "architecture" not in content:
         raise UserError(f"{card} is not a detector's card: it has no entry 'architecture'.")
-    return detectors.from_card(content["architecture"])
+    return content
 
 
 def _weights(file: Path) -> dict[str, torch.Tensor]:

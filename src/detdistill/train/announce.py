@@ -18,11 +18,10 @@ def announcement(
     experiment: Experiment, assembly: Assembly, ranks: Accelerator, folder: Path
 ) -> list[str]:
     """A line for each part: machine, data, student, teacher, methods, optimizer, folder."""
-    images, classes = len(assembly.data), len(assembly.data.classes)
     budget = f"{experiment.steps} steps of {experiment.batch_size} images"
     return [
         f"detdistill {__version__}, torch {torch.__version__}, {_machine(experiment, ranks)}",
-        f"data {experiment.data}: {images} training images, {classes} classes",
+        *_data(experiment, assembly),
         f"student {experiment.student}: {_size(assembly.student)}, {assembly.origin}",
         *_teaching(experiment, assembly),
         f"{budget}, {_optimizer(experiment)}",
@@ -34,6 +33,23 @@ def _machine(experiment: Experiment, ranks: Accelerator) -> str:
     threads = f" ({torch.get_num_threads()} threads)" if ranks.device.type == "cpu" else ""
     processes = f", {ranks.num_processes} processes" if ranks.num_processes > 1 else ""
     return f"{ranks.device}{threads}, {experiment.precision}{processes}"
+
+
+def _data(experiment: Experiment, assembly: Assembly) -> list[str]:
+    """How much there is, and what the data sets note, such as annotations that were left out."""
+    images, classes = len(assembly.data), len(assembly.data.classes)
+    scaled = ", scaled to at most {} x {}".format(*experiment.resize) if experiment.resize else ""
+    splits = {"train": assembly.data, "tune": assembly.tune, "test": assembly.test}
+    remarks = [
+        f"note: {split} data: {remark}"
+        for split, dataset in splits.items()
+        if dataset is not None
+        for remark in dataset.notes
+    ]
+    return [
+        f"data {experiment.data}: {images} training images, {classes} classes{scaled}",
+        *remarks,
+    ]
 
 
 def _teaching(experiment: Experiment, assembly: Assembly) -> list[str]:

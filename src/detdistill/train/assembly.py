@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from detdistill import data, detectors
-from detdistill.data import Dataset
+from detdistill.data import Dataset, Resize
 from detdistill.detectors import Detector
 from detdistill.errors import UserError
 from detdistill.interop import checkpoint
@@ -60,14 +60,14 @@ def build(experiment: Experiment) -> Assembly:
     teacher = _teacher(experiment) if methods else None
     if not is_checkpoint(experiment.student):
         detectors.describe(experiment.student, ("any",))
-    dataset = data.open(experiment.data, "train", experiment.images)
+    dataset = _open(experiment, "train", experiment.images)
     if teacher is not None:
         _check_classes("teacher", str(experiment.teacher), teacher, dataset)
     student = _student(experiment, dataset)
     return Assembly(
         data=dataset,
-        tune=data.open(experiment.data, "tune") if experiment.validate_every else None,
-        test=data.open(experiment.data, "test"),
+        tune=_open(experiment, "tune") if experiment.validate_every else None,
+        test=_open(experiment, "test"),
         student=student,
         origin=_origin(experiment),
         teacher=teacher,
@@ -91,8 +91,24 @@ def resolved(experiment: Experiment) -> Experiment:
 
 
 def is_checkpoint(student: str) -> bool:
-    """Whether a student is given by its weights, not by a detector's name."""
-    return student.endswith(".safetensors") or Path(student).is_dir()
+    """Whether a student is given by its weights; a detector's name goes before a folder's."""
+    try:
+        detectors.describe(student, ("any",))
+    except UserError:
+        is_path = "/" in student and "timm/" not in student
+        return is_path or student.endswith(".safetensors") or Path(student).is_dir()
+    return False
+
+
+def checkpoints_of(experiment: Experiment) -> list[str]:
+    """The checkpoints that an experiment starts from and learns from."""
+    student = [experiment.student] if is_checkpoint(experiment.student) else []
+    return student + ([experiment.teacher] if experiment.teacher else [])
+
+
+def _open(experiment: Experiment, split: str, limit: int | None = None) -> Dataset:
+    resize = Resize(*experiment.resize) if experiment.resize else None
+    return data.open(experiment.data, split, limit, resize)
 
 
 def _teacher(experiment: Experiment) -> Detector:

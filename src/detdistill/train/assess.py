@@ -34,10 +34,11 @@ def assess(
     if engine.num_processes > 1:
         for buffer in detector.buffers():
             broadcast(buffer)
+    parts = engine.num_processes * experiment.accumulate
     mine = run.predict(
         detector,
         _Share(dataset, engine.process_index, engine.num_processes),
-        batch_size=max(1, experiment.batch_size // engine.num_processes),
+        batch_size=max(1, experiment.batch_size // parts),
         workers=experiment.workers,
         channels_last=experiment.channels_last,
     )

@@ -13,12 +13,13 @@ class Clock:
     Args:
         seconds: wall seconds that were counted before.
         cpu_seconds: likewise of processor time.
+        lap: how many of the wall seconds belong to the lap that goes on.
     """
 
-    def __init__(self, seconds: float = 0.0, cpu_seconds: float = 0.0) -> None:
+    def __init__(self, seconds: float = 0.0, cpu_seconds: float = 0.0, lap: float = 0.0) -> None:
         self._wall = seconds
         self._cpu = cpu_seconds
-        self._lap = seconds
+        self._lap = seconds - lap
         self._since: tuple[float, float] | None = None
 
     @property
@@ -31,6 +32,11 @@ class Clock:
         """Seconds of processor time of this process, over all its threads."""
         return self._cpu + (time.process_time() - self._since[1] if self._since else 0.0)
 
+    @property
+    def lap(self) -> float:
+        """Wall seconds since the last `lap_ms`."""
+        return self.seconds - self._lap
+
     @contextmanager
     def running(self) -> Iterator[None]:
         """What happens inside is counted."""
@@ -42,5 +48,5 @@ class Clock:
 
     def lap_ms(self, steps: int) -> float:
         """Milliseconds per step, for `steps` steps since the last call."""
-        before, self._lap = self._lap, self.seconds
-        return 1000 * (self._lap - before) / max(1, steps)
+        seconds, self._lap = self.lap, self.seconds
+        return 1000 * seconds / max(1, steps)

@@ -10,6 +10,7 @@ from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, gather_object
 
 from detdistill.errors import UserError
+from detdistill.evaluate import best_device
 from detdistill.train.experiment import Experiment
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -46,7 +47,7 @@ def agree(engine: Accelerator, complaint: str | None) -> str | None:
 
 def _device(name: str | None) -> torch.device:
     if name is None:
-        return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+        return best_device()
     try:
         device = torch.device(name)
         torch.empty(0, device=device)

@@ -52,6 +52,9 @@ class Experiment:
     """Method names and their hyper-parameters; empty trains without distillation."""
     images: int | None = None
     """Use only this many training images (few labels)."""
+    resize: tuple[int, int] | None = None
+    """Scale pictures, proportions kept, as far as these largest lengths of the shorter and the
+    longer side allow, such as 800 and 1333; None keeps their size."""
     steps: int = 1200
     batch_size: int = 8
     """Images per optimizer step, over all ranks and accumulated micro-batches."""
@@ -88,6 +91,10 @@ def check(experiment: Experiment) -> None:
         _require(value is None or value >= 1, name, value, "at least 1, or null")
     _require(experiment.workers >= 0, "workers", experiment.workers, "at least 0")
     _require(0 <= experiment.flip <= 1, "flip", experiment.flip, "between 0 and 1")
+    _require(experiment.seed >= 0, "seed", experiment.seed, "at least 0")
+    shorter, longer = experiment.resize or (1, 1)
+    wanted = "two lengths above 0, the shorter one first, or null"
+    _require(1 <= shorter <= longer, "resize", experiment.resize, wanted)
     _check_optimizer(experiment.optimizer)
     if experiment.methods and experiment.teacher is None:
         raise UserError(
@@ -106,6 +113,11 @@ def _check_optimizer(optimizer: Optimizer) -> None:
         _require(value is None or value > 0, f"optimizer.{name}", value, "above 0, or null")
     ema = optimizer.ema
     _require(ema is None or ema < 1, "optimizer.ema", ema, "below 1")
+    for name in ("weight_decay", "momentum", "warmup_start"):
+        value = getattr(optimizer, name)
+        _require(value >= 0, f"optimizer.{name}", value, "at least 0")
+    betas = optimizer.betas
+    _require(all(0 <= b < 1 for b in betas), "optimizer.betas", betas, "from 0 to below 1")
 
 
 def _require(holds: bool, name: str, value: object, what: str) -> None:
@@ -126,7 +138,7 @@ def from_dict(values: Mapping[str, Any]) -> Experiment:
         UserError: a field is unknown.
     """
     optimizer = {name: _tuple(value) for name, value in values.get("optimizer", {}).items()}
-    rest = {name: value for name, value in values.items() if name != "optimizer"}
+    rest = {name: _tuple(value) for name, value in values.items() if name != "optimizer"}
     try:
         return Experiment(**rest, optimizer=Optimizer(**optimizer))
     except TypeError as error:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from detdistill.errors import UserError
-from detdistill.files import read_json, write_json, write_text
+from detdistill.files import read_json, require_writable, write_json, write_text
 from detdistill.interop.checkpoint import STUDENT
 from detdistill.train import checkpoint, environment
 from detdistill.train import experiment as experiments
@@ -34,7 +33,9 @@ CONTENT = (
     "figures",
     "report.html",
 )
-"""What a run writes, and all that `overwrite` removes."""
+"""What a run writes. To overwrite, the last is removed first: a folder that a kill leaves half
+cleared is still a run folder.
+"""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ class RunFolder:
         """
         if resume and overwrite:
             raise UserError("resume and overwrite exclude each other: choose one.")
-        _check_writable(self.path)
+        require_writable(self.experiment)
         if not self.path.exists() or not any(self.path.iterdir()):
             return
         if not self.experiment.exists():
@@ -116,6 +117,21 @@ class RunFolder:
                 f"{self.path} holds a run already. Use resume to go on with it, overwrite to "
                 "replace it, or choose another folder."
             )
+
+    def spare(self, checkpoints: Iterable[str]) -> None:
+        """Refuses to overwrite a run that the new one starts from or learns from.
+
+        Raises:
+            UserError: one of the checkpoints would be lost.
+        """
+        lost = [self.path.resolve(), *((self.path / name).resolve() for name in CONTENT)]
+        for name in checkpoints:
+            file = Path(name).resolve()
+            if file == lost[0] or not set(lost[1:]).isdisjoint((file, *file.parents)):
+                raise UserError(
+                    f"{self.path} holds {name}, which the run needs and would overwrite. "
+                    "Choose another folder."
+                )
 
     def prepare(self, experiment: Experiment, *, overwrite: bool) -> None:
         """Creates or clears the folder; a run that is there is kept unless `overwrite`."""
@@ -156,7 +172,7 @@ class RunFolder:
             )
 
     def _clear(self) -> None:
-        for name in CONTENT:
+        for name in reversed(CONTENT):
             path = self.path / name
             remove: Callable[[Path], object] = shutil.rmtree if path.is_dir() else Path.unlink
             if path.exists():
@@ -167,16 +183,6 @@ class RunFolder:
         content: dict[str, Any] = read_json(path) if path.exists() else environment.describe()
         resumed = [*content.get("resumed", []), environment.now()]
         write_json(path, {**content, "resumed": resumed})
-
-
-def _check_writable(path: Path) -> None:
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file, but a run needs a folder.")
-    nearest = next(parent for parent in (path, *path.absolute().parents) if parent.exists())
-    if not nearest.is_dir():
-        raise UserError(f"The run folder {path} cannot be made: {nearest} is a file.")
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        raise UserError(f"The run folder {path} cannot be written to: no permission in {nearest}.")
 
 
 def _is_until(line: str, step: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.util import find_spec
 from types import TracebackType
@@ -104,7 +105,8 @@ class Journal:
         if self._console.is_terminal:
             self._console.print(text, markup=False)
         else:
-            print(text, file=sys.stderr, flush=True)  # noqa: T201 - plain lines, not wrapped
+            with suppress(BrokenPipeError):  # who listened has gone, the training goes on
+                print(text, file=sys.stderr, flush=True)  # noqa: T201 - plain lines, not wrapped
 
 
 def check_tensorboard() -> None:

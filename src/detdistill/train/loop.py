@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
 
 from detdistill import data
 from detdistill.data.stream import Share
@@ -18,7 +19,7 @@ from detdistill.structures import Batch
 from detdistill.train import checkpoint, engine, environment, log, reach
 from detdistill.train import experiment as experiments
 from detdistill.train.announce import announcement
-from detdistill.train.assembly import Assembly, build, resolved
+from detdistill.train.assembly import Assembly, build, checkpoints_of, resolved
 from detdistill.train.assess import Assessment, assess, facts
 from detdistill.train.clock import Clock
 from detdistill.train.experiment import Experiment
@@ -65,6 +66,8 @@ def train(
         log.check_tensorboard()
     experiment, run = resolved(experiment), RunFolder(Path(folder))
     run.admit(experiment, resume=resume, overwrite=overwrite)
+    if overwrite:
+        run.spare(checkpoints_of(experiment))
     if resume and run.is_finished:
         return dict(read_json(run.evaluation))
     ranks = engine.start(experiment, device)
@@ -108,6 +111,8 @@ class _Run:
         self.best = -1.0
         self.saved_at = 0
         self._restore()
+        if ranks.num_processes > 1:
+            self._check_same_start()
         self.journal = Journal(
             folder,
             start=self.trainer.done,
@@ -154,8 +159,17 @@ class _Run:
             )
         self.trainer.restore(state["trainer"])
         self.best, self.saved_at = state["best"], self.trainer.done
-        self.clock = Clock(state["seconds"], state["cpu_seconds"])
+        self.clock = Clock(state["seconds"], state["cpu_seconds"], state["lap"])
         self._truncate_metrics(self.trainer.done)
+
+    def _check_same_start(self) -> None:
+        """Machines that do not share the folder would go on from different weights."""
+        starts: list[Any] = gather_object([self.trainer.done])
+        if len(set(starts)) > 1:
+            raise UserError(
+                f"The processes find different checkpoints in {self.folder.path} (steps "
+                f"{', '.join(map(str, starts))}): the folder must be the same one on all machines."
+            )
 
     def _truncate_metrics(self, step: int) -> None:
         if self.ranks.is_main_process:
@@ -267,6 +281,7 @@ class _Run:
                 "best": self.best,
                 "seconds": self.clock.seconds,
                 "cpu_seconds": self.clock.cpu_seconds,
+                "lap": self.clock.lap,
                 "teacher": self.assembly.teacher_fingerprint,
             }
             checkpoint.save(folder, state, self.trainer.detector, self._card())
@@ -281,10 +296,12 @@ class _Run:
             interop.save(detector, self.folder.student, self._card())
         self.journal.say(f"evaluating the last step on {len(test)} test images")
         assessment = assess(detector, test, self.experiment, self.ranks)
-        summary = self._summary(assessment)
+        found: list[Any] = [None]
         if self.ranks.is_main_process:
-            write_json(self.folder.detections, assessment.detections)
-            write_json(self.folder.evaluation, summary)
+            found = [self._summary(assessment)]
+            write_json(self.folder.detections, assessment.detections, compact=True)
+            write_json(self.folder.evaluation, found[0])
+        summary: Summary = broadcast_object_list(found)[0]
         metrics = assessment.metrics
         self.journal.say(f"test: AP {100 * metrics['AP']:.2f}, AP50 {100 * metrics['AP50']:.2f}")
         return summary
@@ -311,6 +328,7 @@ class _Run:
             "teacher": self.assembly.teacher_fingerprint,
             "methods": experiments.to_dict(self.experiment)["methods"],
             "data": self.experiment.data,
+            "resize": self.experiment.resize,
             "step": self.trainer.done,
         }
 
