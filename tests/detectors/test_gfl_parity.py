@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from detdistill.detectors import Architecture, Detector, from_architecture
+from detdistill.detectors.architecture import Preprocessing
 from detdistill.detectors.assign import atss
 from detdistill.detectors.backbones import Backbone
-from detdistill.detectors.dense import Preprocessing
 from detdistill.structures import Truth
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "parity"

@@ -8,8 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
+from detdistill.detectors.architecture import Architecture, Points, Preprocessing, Selection
 from detdistill.detectors.backbones import RESNET_BLOCKS, Backbone
-from detdistill.detectors.dense import Architecture, DenseDetector, Preprocessing, Selection
+from detdistill.detectors.dense import DenseDetector
 from detdistill.detectors.detector import Detector
 from detdistill.detectors.gfl import gfl
 from detdistill.errors import UserError, unknown_name
@@ -85,7 +86,13 @@ def from_card(card: dict[str, Any]) -> Architecture:
     Raises:
         UserError: the card is of another version or of something else.
     """
-    parts = {"backbone": Backbone, "preprocessing": Preprocessing, "selection": Selection}
+    parts = {
+        "backbone": Backbone,
+        "points": Points,
+        "preprocessing": Preprocessing,
+        "selection": Selection,
+    }
+    card = {"points": {}, **card}
     try:
         built = {key: kind(**_tuples(card[key])) for key, kind in parts.items()}
         architecture = Architecture(**_tuples({**card, **built}))
