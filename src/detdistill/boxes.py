@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -26,7 +27,8 @@ def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Intersection and union, clamped to at least `EPS`, of boxes that broadcast."""
     low = torch.maximum(a[..., :2], b[..., :2])
     high = torch.minimum(a[..., 2:], b[..., 2:])
-    intersection = area(torch.cat([low, high], dim=-1))
+    sides = (high - low).clamp(min=0)
+    intersection = sides[..., 0] * sides[..., 1]
     union = _signed_area(a) + _signed_area(b) - intersection
     return intersection, union.clamp(min=EPS)
 
@@ -118,7 +120,7 @@ class DeltaCoder:
 
     def decode(self, raw: Tensor, priors: Tensor, stride: Tensor) -> Tensor:  # noqa: ARG002
         """Anchors shifted and scaled; the scale is clamped to 1000/16 and its inverse."""
-        deltas = raw * raw.new_tensor(self.stds)
+        deltas = _scaled(raw, self.stds)
         size = priors[..., 2:] - priors[..., :2]
         middle = centers(priors) + deltas[..., :2] * size
         half = size * deltas[..., 2:].clamp(-self.max_log_scale, self.max_log_scale).exp() / 2
@@ -129,4 +131,10 @@ class DeltaCoder:
         size = priors[..., 2:] - priors[..., :2]
         shift = (centers(boxes) - centers(priors)) / size
         scale = ((boxes[..., 2:] - boxes[..., :2]) / size).log()
-        return torch.cat([shift, scale], dim=-1) / boxes.new_tensor(self.stds)
+        return _scaled(torch.cat([shift, scale], dim=-1), [1 / std for std in self.stds])
+
+
+def _scaled(numbers: Tensor, factors: Sequence[float]) -> Tensor:
+    """(..., n) times n factors, none of which has to be copied to a device."""
+    columns = numbers.unbind(dim=-1)
+    return torch.stack([c * f for c, f in zip(columns, factors, strict=True)], dim=-1)

@@ -254,7 +254,8 @@ class Targets:
     weights: Tensor
     """(B, N) 1 where the prior counts, 0 where it is ignored or lies in the padding."""
     positives: Tensor
-    """() sum over images of max(1, positive priors), mean over ranks: the normaliser."""
+    """() sum over images of max(1, positive priors), mean over ranks: the normaliser. FCOS: the
+    positive priors of the batch, mean over ranks, at least 1."""
     rows: Tensor | None = None
     """(B, P) priors among which are all positives; P depends on shapes alone. None: all N."""
 

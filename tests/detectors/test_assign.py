@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from detdistill.boxes import centers, iou
-from detdistill.detectors.assign import atss
+from detdistill.detectors.assign import atss, fcos, max_iou
 from detdistill.structures import Targets, Truth
 
 COUNTS = (64, 16, 4)
@@ -111,3 +111,86 @@ def test_priors_outside_their_image_are_never_positive() -> None:
     assert (targets.labels[:, -COUNTS[2] :] == CLASSES).all()
     assert (targets.weights[:, -COUNTS[2] :] == 0).all()
     assert (targets.labels < CLASSES).any()
+
+
+def everywhere() -> Tensor:
+    return torch.ones(2, sum(COUNTS), dtype=torch.bool)
+
+
+def slow_max_iou(truth: Truth, image: int) -> list[int]:
+    """For each prior the object that it learns, -1 for background, -2 for neither."""
+    objects = [g for g in range(truth.boxes.shape[1]) if truth.valid[image, g]]
+    overlaps = {g: iou(priors(), truth.boxes[image, g]) for g in objects}
+    owners = []
+    for prior in range(sum(COUNTS)):
+        best = max(objects, key=lambda g: float(overlaps[g][prior]), default=-1)
+        value = float(overlaps[best][prior]) if objects else 0.0
+        owner = best if value >= 0.5 else -1 if value < 0.4 else -2
+        for g in objects:
+            if overlaps[g][prior] == overlaps[g].max():
+                owner = g
+        owners.append(owner)
+    return owners
+
+
+@pytest.mark.parametrize(("seed", "objects"), [(0, 1), (1, 4), (2, 12)])
+def test_max_iou_equals_its_definition(seed: int, objects: int) -> None:
+    truth = random_truth(seed, objects)
+    targets = max_iou(priors(), COUNTS, truth, inside=everywhere(), num_classes=CLASSES)
+    for image in range(2):
+        owner = slow_max_iou(truth, image)
+        expected = [CLASSES if g < 0 else int(truth.labels[image, g]) for g in owner]
+        assert targets.labels[image].tolist() == expected
+        assert targets.weights[image].tolist() == [float(g > -2) for g in owner]
+
+
+def test_max_iou_looks_for_the_best_prior_inside_the_image_only() -> None:
+    truth, inside = random_truth(1, 4), everywhere()
+    inside[:, : COUNTS[0]] = False
+    targets = max_iou(priors(), COUNTS, truth, inside=inside, num_classes=CLASSES)
+    assert (targets.labels[:, : COUNTS[0]] == CLASSES).all()
+    assert (targets.weights[:, : COUNTS[0]] == 0).all()
+    assert all((row < CLASSES).any() for row in targets.labels)
+
+
+def slow_fcos(truth: Truth, image: int, radius: float | None) -> list[int]:
+    """For each point the object that it learns, or -1, by the definition."""
+    owners: list[int] = []
+    ranges = [(8, -1.0, 12.0), (16, 12.0, 24.0), (32, 24.0, float("inf"))]
+    per_point = [r for r, count in zip(ranges, COUNTS, strict=True) for _ in range(count)]
+    for point, (stride, low, high) in zip(centers(priors()), per_point, strict=True):
+        inside = []
+        for g in range(truth.boxes.shape[1]):
+            left, top, right, bottom = truth.boxes[image, g].tolist()
+            x, y = point.tolist()
+            edges = (x - left, y - top, right - x, bottom - y)
+            middle = centers(truth.boxes[image, g])
+            near = radius is None or float((point - middle).abs().max()) < radius * stride
+            fits = min(edges) > 0 and low <= max(edges) <= high
+            if truth.valid[image, g] and near and fits:
+                inside.append(((right - left) * (bottom - top), g))
+        owners.append(min(inside)[1] if inside else -1)
+    return owners
+
+
+@pytest.mark.parametrize("radius", [None, 0.6])
+@pytest.mark.parametrize(("seed", "objects"), [(0, 1), (1, 4), (2, 12), (3, 0)])
+def test_fcos_equals_its_definition(seed: int, objects: int, radius: float | None) -> None:
+    truth = random_truth(seed, objects)
+    targets = fcos(
+        priors(),
+        COUNTS,
+        truth,
+        inside=everywhere(),
+        num_classes=CLASSES,
+        strides=(8, 16, 32),
+        limits=(12.0, 24.0),
+        radius=radius,
+    )
+    positives = 0
+    for image in range(2):
+        owner = slow_fcos(truth, image, radius)
+        expected = [CLASSES if g < 0 else int(truth.labels[image, g]) for g in owner]
+        assert targets.labels[image].tolist() == expected
+        positives += sum(g >= 0 for g in owner)
+    assert targets.positives == max(positives, 1)

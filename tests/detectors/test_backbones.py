@@ -59,8 +59,28 @@ def test_subsampling_before_a_1x1_convolution_is_that_convolution_at_stride_2() 
     torch.testing.assert_close(whole, conv(x))
 
 
-def test_narrow_channels_last_maps_survive_the_backward_pass() -> None:
-    backbone = ResNet(Backbone(name="resnet18", width=8, stages=(1, 2, 3)))
+@pytest.mark.parametrize("style", ["pytorch", "caffe"])
+def test_a_bottleneck_has_its_stride_where_its_style_says(style: str) -> None:
+    block = ResNet(Backbone(name="resnet50", width=4, style=style)).layer2[0].eval()
+    images = torch.rand(1, 16, 9, 12)
+    first, middle = (2, 1) if style == "caffe" else (1, 2)
+    inner = torch.nn.functional.conv2d(images, block.conv1.weight, stride=first)
+    inner = torch.nn.functional.conv2d(
+        block.bn1(inner).relu(), block.conv2.weight, stride=middle, padding=1
+    )
+    expected = block.bn3(block.conv3(block.bn2(inner).relu())) + block.downsample(images)
+    torch.testing.assert_close(block(images), expected.relu())
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Backbone(name="resnet18", width=8, stages=(1, 2, 3)),
+        Backbone(name="resnet50", width=4, stages=(1, 2, 3), style="caffe"),
+    ],
+)
+def test_narrow_channels_last_maps_survive_the_backward_pass(settings: Backbone) -> None:
+    backbone = ResNet(settings)
     backbone = backbone.to(memory_format=torch.channels_last)
     strides = [m.stride for m in backbone.modules() if isinstance(m, torch.nn.Conv2d)]
     kernels = [m.kernel_size for m in backbone.modules() if isinstance(m, torch.nn.Conv2d)]
@@ -89,3 +109,11 @@ def test_the_pyramid_adds_coarser_levels_from_its_last_output() -> None:
     pyramid = Pyramid((8, 16, 32), channels=4, extra=2)
     levels = pyramid(tuple(torch.rand(1, c, s, s) for c, s in ((8, 16), (16, 8), (32, 4))))
     assert [tuple(level.shape) for level in levels] == [(1, 4, s, s) for s in (16, 8, 4, 2, 1)]
+
+
+def test_the_pyramid_adds_coarser_levels_from_the_backbone() -> None:
+    pyramid = Pyramid((8, 16, 32), channels=4, extra=2, extra_from="backbone", extra_relu=True)
+    maps = tuple(torch.rand(1, c, s, s) for c, s in ((8, 16), (16, 8), (32, 4)))
+    levels, convs = pyramid(maps), pyramid.fpn.extra_blocks.convs
+    torch.testing.assert_close(levels[3], convs[0](maps[2]))
+    torch.testing.assert_close(levels[4], convs[1](levels[3].relu()))

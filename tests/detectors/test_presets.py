@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import pytest
@@ -33,6 +34,42 @@ def test_the_full_size_detector_is_the_one_of_the_paper() -> None:
     assert spec.strides == (8, 16, 32, 64, 128)
     assert (spec.channels, spec.tower_depth, spec.bins) == (256, 4, 17)
     assert spec.backbone_channels == (128, 256, 512)
+
+
+@pytest.mark.parametrize(
+    ("family", "priors", "quality", "limit"),
+    [
+        ("gfl", 1, False, 0.6),
+        ("atss", 1, True, 0.6),
+        ("retinanet", 9, False, 0.5),
+        ("fcos", 1, True, 0.6),
+    ],
+)
+def test_families_are_configured_as_published(
+    family: str, priors: int, quality: bool, limit: float
+) -> None:
+    detector = detectors.build(f"{family}-r18-w0.25", CLASSES)
+    assert detector.spec.priors_per_cell == priors
+    assert detector.spec.quality == quality
+    assert detector.spec.strides == (8, 16, 32, 64, 128)
+    assert (detector.spec.bins is None) == (family != "gfl")
+    assert detector.architecture.selection.nms_iou == limit
+
+
+def test_a_card_from_before_there_were_other_families_is_read() -> None:
+    architecture = detectors.describe("gfl-mini-w8", CLASSES)
+    card = detectors.to_card(architecture)
+    new = ("extra_from", "extra_relu", "tower_bias", "level_scales", "quality_on", "points")
+    for field in (*new, "anchor_octaves", "anchor_ratios"):
+        del card[field]
+    del card["backbone"]["style"]
+    assert detectors.from_card(card) == architecture
+
+
+def test_fcos_needs_a_limit_between_every_two_levels() -> None:
+    architecture = detectors.describe("fcos-r18", CLASSES)
+    with pytest.raises(UserError, match="3 levels needs 2 limits"):
+        detectors.from_architecture(dataclasses.replace(architecture, extra_levels=0))
 
 
 @pytest.mark.parametrize("name", detectors.names())

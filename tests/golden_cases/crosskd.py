@@ -12,7 +12,9 @@ from tests.golden_cases.case import Case, MismatchError
 from torch import Tensor
 
 from detdistill import boxes, losses
-from detdistill.detectors.dense import DenseHead
+from detdistill.detectors.architecture import Architecture
+from detdistill.detectors.backbones import Backbone
+from detdistill.detectors.head import DenseHead
 from detdistill.methods import combine
 from detdistill.methods.crosskd import CrossKD
 from detdistill.structures import (
@@ -240,16 +242,18 @@ def end_to_end(case: Case) -> Mapping[str, Tensor]:
 def _head(case: Case, role: str) -> DenseHead:
     """The library's head with recorded weights."""
     levels, channels = case.setting("levels"), case["tea_x_0"].shape[1]
-    head = DenseHead(
-        channels=channels,
+    architecture = Architecture(
+        family="gfl",
+        backbone=Backbone(stages=tuple(range(2, 2 + levels))),
+        classes=tuple("abcdefgh"[: case.setting("num_classes")]),
+        neck_channels=channels,
+        extra_levels=0,
         tower_channels=channels,
-        depth=case.setting("stacked_convs"),
-        groups=case.setting("gn_groups"),
-        num_classes=case.setting("num_classes"),
-        strides=STRIDES[:levels],
-        coder=boxes.DistributionCoder(case.setting("reg_max") + 1),
-        anchor_scale=8.0,
-    ).to(case.dtype)
+        tower_depth=case.setting("stacked_convs"),
+        norm_groups=case.setting("gn_groups"),
+    )
+    coder = boxes.DistributionCoder(case.setting("reg_max") + 1)
+    head = DenseHead(architecture, coder=coder).to(case.dtype)
     prefix = f"w_{role}."
     recorded = {k.removeprefix(prefix): case[k] for k in case.arrays if k.startswith(prefix)}
     scales = torch.stack([recorded.pop(f"scales.{level}.scale") for level in range(levels)])
@@ -272,8 +276,7 @@ def _by_their_name(head: DenseHead, case: Case) -> list[tuple[str, Tensor]]:
 def _step(case: Case, reads: Reads, student: DenseHead, teacher: DenseHead) -> Step:
     outputs = []
     for head, neck in ((student, case.leaf_levels("stu_x")), (teacher, case.levels("tea_x"))):
-        logits, raw, towers = head(neck, reads)
-        predictions = head.predictions(logits, raw)
+        predictions, towers = head(neck, reads)
         outputs.append(DetectorOutput(neck=neck, predictions=predictions, trace=towers))
     return Step(
         truth=cast("Truth", None),
@@ -304,5 +307,5 @@ def _check_reached(case: Case, student: DenseHead) -> None:
     """The student's layers behind the cut get no gradient, those before it do."""
     reached = {n for n, p in _by_their_name(student, case) if p.grad is not None}
     wanted = set(json.loads(str(case.arrays["grad_param_names_with_grad"])))
-    if reached != wanted or student.scales.grad is not None:
+    if reached != wanted or cast("Tensor", student.scales).grad is not None:
         raise MismatchError(f"other layers get gradient: {sorted(reached ^ wanted)}")

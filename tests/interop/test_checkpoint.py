@@ -40,6 +40,7 @@ def test_the_fingerprint_sees_one_changed_weight(detector: Detector) -> None:
     assert checkpoint.fingerprint(detector) != before
 
 
+@pytest.mark.parametrize("resize", [None, (800, 1333)])
 def test_the_size_of_the_pictures_is_in_the_card(
     detector: Detector, tmp_path: Path, resize: tuple[int, int] | None
 ) -> None:

@@ -1,6 +1,6 @@
 """Detectors: the students and the teachers."""
 
-from detdistill.detectors.dense import Architecture
+from detdistill.detectors.architecture import Architecture
 from detdistill.detectors.detector import Detector
 from detdistill.detectors.presets import (
     build,

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from detdistill.boxes import centers, iou, to_distances
+from detdistill.boxes import area, centers, iou, pairwise_iou, to_distances
 from detdistill.structures import Targets, Truth, local_mean
 
 INSIDE = 0.01
 """A positive prior's centre lies at least this many pixels inside its object."""
-NOT_CLAIMED = -1.0
+NO_CLAIM = -1.0
 
 
 @torch.no_grad()
@@ -55,52 +55,195 @@ def atss(
         & (overlaps >= _mean_plus_deviation(overlaps, usable))
         & (to_distances(centers(candidates), objects).amin(dim=-1) > INSIDE)
     )
-    claims = overlaps.new_full((*nearest.shape[:2], len(priors)), NOT_CLAIMED)
-    claims.scatter_(2, nearest, overlaps.where(positive, NOT_CLAIMED))
-    return resolve(
-        claims,
+    claims = overlaps.new_full((*nearest.shape[:2], len(priors)), NO_CLAIM)
+    claims.scatter_(2, nearest, overlaps.where(positive, NO_CLAIM))
+    strongest, owner = _largest(claims)
+    positive = strongest > NO_CLAIM
+    most = nearest.shape[1] * nearest.shape[2]
+    return _targets(
         truth,
-        inside=inside,
+        owner,
+        positive,
+        weights=inside,
         num_classes=num_classes,
-        most=nearest.shape[1] * nearest.shape[2],
-        world_mean=world_mean,
+        total=_positives(positive, world_mean),
+        rows=strongest.topk(most, dim=1).indices if most < len(priors) else None,
     )
 
 
-def resolve(
-    claims: Tensor,
+@torch.no_grad()
+def max_iou(
+    priors: Tensor,
+    counts: tuple[int, ...],  # noqa: ARG001
     truth: Truth,
     *,
     inside: Tensor,
     num_classes: int,
-    most: int,
+    positive_iou: float = 0.5,
+    negative_iou: float = 0.4,
+    low_quality: float | None = 0.0,
     world_mean: Callable[[Tensor], Tensor] = local_mean,
 ) -> Targets:
-    """Gives each prior the object with the largest claim on it.
+    """Positive where the IoU with some object is large, background where all are small.
+
+    Priors in between are ignored. So that no object goes without, each also claims the priors
+    that overlap it most; if two claim the same prior so, the later object has it.
+
+    Source: Lin et al., "Focal Loss for Dense Object Detection", section 4; the rule of last
+    resort is that of Ren et al., "Faster R-CNN", section 3.1.2.
 
     Args:
-        claims: (B, G, N) strength of the objects' claims, `NOT_CLAIMED` where there is none.
+        priors: (N, 4).
+        counts: priors of each level; all are treated alike.
         truth: the objects.
-        inside: (B, N) which priors count at all.
+        inside: (B, N) which priors lie within their image.
         num_classes: K, the label of background.
-        most: no image can have more positives than this.
+        positive_iou: an object's priors have at least this.
+        negative_iou: background's priors have less than this.
+        low_quality: least IoU of the best priors of an object, to be its own in any case. None:
+            no prior of less than `positive_iou` is ever positive.
         world_mean: mean over ranks.
     """
-    batch, _, total = claims.shape
-    claims = torch.cat([claims, claims.new_full((batch, 1, total), NOT_CLAIMED)], dim=1)
-    strongest, owner = claims.max(dim=1)
-    positive = strongest > NOT_CLAIMED
+    usable = inside.unsqueeze(1) & truth.valid.unsqueeze(2)
+    overlaps = pairwise_iou(truth.boxes, priors).where(usable, NO_CLAIM)
+    largest, owner = _largest(overlaps)
+    positive = largest >= positive_iou
+    background = largest < negative_iou
+    if low_quality is not None and overlaps.shape[1]:
+        best = overlaps.amax(dim=2, keepdim=True)
+        claimed = (overlaps == best) & (best >= low_quality) & usable
+        slots = torch.arange(claimed.shape[1], dtype=torch.int32, device=claimed.device)
+        last = torch.where(claimed, slots.view(1, -1, 1), -1).amax(dim=1)
+        owner = torch.where(last >= 0, last, owner)
+        positive = positive | (last >= 0)
+    return _targets(
+        truth,
+        owner,
+        positive,
+        weights=inside & (positive | background),
+        num_classes=num_classes,
+        total=_positives(positive, world_mean),
+    )
+
+
+@torch.no_grad()
+def fcos(
+    priors: Tensor,
+    counts: tuple[int, ...],
+    truth: Truth,
+    *,
+    inside: Tensor,
+    num_classes: int,
+    strides: tuple[int, ...],
+    limits: tuple[float, ...],
+    radius: float | None = None,
+    world_mean: Callable[[Tensor], Tensor] = local_mean,
+) -> Targets:
+    """Positive are the points in an object, on the level whose distances reach its edges.
+
+    A point in several objects takes the smallest. Points in the padding count as background, and
+    the normaliser is the number of positives of the whole batch, at least 1.
+
+    Source: Tian et al., "FCOS: Fully Convolutional One-Stage Object Detection", sections 3.1, 3.2.
+
+    Args:
+        priors: (N, 4) points.
+        counts: points of each level, which sum to N.
+        truth: the objects.
+        inside: (B, N) which points lie within their image; all count, whatever it says.
+        num_classes: K, the label of background.
+        strides: of each level.
+        limits: farthest edge in pixels that each level but the last reaches.
+        radius: strides around an object's centre within which points are positive; None: all.
+        world_mean: mean over ranks.
+    """
+    points, objects = centers(priors), truth.boxes.unsqueeze(2)
+    farthest = to_distances(points, objects).amax(dim=-1)
+    low = _per_prior(priors, counts, (-1.0, *limits))
+    high = _per_prior(priors, counts, (*limits, torch.inf))
+    region = objects
+    if radius is not None:
+        region = _middle(objects, _per_prior(priors, counts, strides).unsqueeze(-1) * radius)
+    candidate = (
+        truth.valid.unsqueeze(2)
+        & (to_distances(points, region).amin(dim=-1) > 0)
+        & (farthest >= low)
+        & (farthest <= high)
+    )
+    claims = (-area(objects)).where(candidate, -torch.inf)
+    largest, owner = _largest(claims, nobody=-torch.inf)
+    positive = largest > -torch.inf
+    total = world_mean(positive.sum().to(priors.dtype)).clamp(min=1)
+    return _targets(
+        truth,
+        owner,
+        positive,
+        weights=torch.ones_like(inside),
+        num_classes=num_classes,
+        total=total,
+    )
+
+
+def _middle(boxes: Tensor, reach: Tensor) -> Tensor:
+    """What of boxes (..., 4) is at most `reach` (..., 1) from their centre, along each axis."""
+    low, high = boxes.chunk(2, dim=-1)
+    middle = centers(boxes)
+    return torch.cat(
+        [torch.maximum(middle - reach, low), torch.minimum(middle + reach, high)], dim=-1
+    )
+
+
+def _per_prior(priors: Tensor, counts: tuple[int, ...], values: Sequence[float]) -> Tensor:
+    """(N,) the value of each prior's level."""
+    return torch.cat(
+        [priors.new_full((count,), value) for count, value in zip(counts, values, strict=True)]
+    )
+
+
+def _positives(positive: Tensor, world_mean: Callable[[Tensor], Tensor]) -> Tensor:
+    """() sum over images of their positive priors (B, N), at least 1 each; mean over ranks."""
+    return world_mean(positive.sum(dim=1).clamp(min=1).sum().float())
+
+
+def _largest(claims: Tensor, nobody: float = NO_CLAIM) -> tuple[Tensor, Tensor]:
+    """(B, G, N) -> the largest claim on each prior and the object that has it, (B, N) each."""
+    none = claims.new_full((len(claims), 1, claims.shape[2]), nobody)
+    strongest, owner = torch.cat([claims, none], dim=1).max(dim=1)
+    return strongest, owner
+
+
+def _targets(
+    truth: Truth,
+    owner: Tensor,
+    positive: Tensor,
+    *,
+    weights: Tensor,
+    num_classes: int,
+    total: Tensor,
+    rows: Tensor | None = None,
+) -> Targets:
+    """Gives each positive prior its object, and background to all others.
+
+    Args:
+        truth: the objects.
+        owner: (B, N) slot of each prior's object, where it is positive.
+        positive: (B, N).
+        weights: (B, N) which priors count at all.
+        num_classes: K, the label of background.
+        total: () the normaliser.
+        rows: see `Targets`.
+    """
+    batch = len(owner)
     none = truth.boxes.new_zeros((batch, 1, 4))
     boxes = torch.cat([truth.boxes, none], dim=1).gather(1, owner.unsqueeze(-1).expand(-1, -1, 4))
     background = truth.labels.new_full((batch, 1), num_classes)
     labels = torch.cat([truth.labels, background], dim=1).gather(1, owner)
-    per_image = positive.sum(dim=1).clamp(min=1)
     return Targets(
         labels=labels.where(positive, num_classes),
         boxes=boxes * positive.unsqueeze(-1),
-        weights=inside.to(claims.dtype),
-        positives=world_mean(per_image.sum().to(claims.dtype)),
-        rows=strongest.topk(most, dim=1).indices if most < total else None,
+        weights=weights.to(boxes.dtype),
+        positives=total,
+        rows=rows,
     )
 
 

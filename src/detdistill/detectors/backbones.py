@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -41,6 +41,8 @@ class Backbone:
     """Keep BatchNorm's running statistics as they are, in training too."""
     zero_last_norm: bool = True
     """Start every residual block as the identity."""
+    style: Literal["pytorch", "caffe"] = "pytorch"
+    """Which convolution of a bottleneck has the stride: the middle one, or the first."""
 
 
 class Features(nn.Module, ABC):
@@ -101,7 +103,7 @@ class BasicBlock(nn.Module):
 
     expansion = 1
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, style: str = "pytorch") -> None:  # noqa: ARG002
         super().__init__()
         self.conv1 = nn.Conv2d(inputs, width, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
@@ -122,16 +124,18 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1×1, 3×3 and 1×1 convolutions beside a shortcut; the 3×3 has the stride."""
+    """1×1, 3×3 and 1×1 convolutions beside a shortcut."""
 
     expansion = 4
 
-    def __init__(self, inputs: int, width: int, stride: int) -> None:
+    def __init__(self, inputs: int, width: int, stride: int, style: str = "pytorch") -> None:
         super().__init__()
         outputs = width * self.expansion
+        early = style == "caffe" and stride > 1
+        self.subsample = Subsample() if early else nn.Identity()
         self.conv1 = nn.Conv2d(inputs, width, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, stride, padding=1, bias=False)
+        self.conv2 = nn.Conv2d(width, width, 3, 1 if early else stride, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(width)
         self.conv3 = nn.Conv2d(width, outputs, 1, bias=False)
         self.bn3 = nn.BatchNorm2d(outputs)
@@ -144,7 +148,7 @@ class Bottleneck(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, inputs, H, W) -> (B, 4·width, H/stride, W/stride)."""
-        y = F.relu(self.bn1(self.conv1(x)), inplace=True)
+        y = F.relu(self.bn1(self.conv1(self.subsample(x))), inplace=True)
         y = F.relu(self.bn2(self.conv2(y)), inplace=True)
         y = self.bn3(self.conv3(y))
         return F.relu(y + (x if self.downsample is None else self.downsample(x)), inplace=True)
@@ -165,7 +169,8 @@ class ResNet(Features):
             width = settings.width * 2 ** (stage - 1)
             blocks = []
             for i in range(RESNET_BLOCKS[depth][stage - 1]):
-                blocks.append(block(channels, width, 2 if i == 0 and stage > 1 else 1))
+                stride = 2 if i == 0 and stage > 1 else 1
+                blocks.append(block(channels, width, stride, settings.style))
                 channels = width * block.expansion
             self.add_module(f"layer{stage}", nn.Sequential(*blocks))
         self.channels = tuple(
@@ -255,32 +260,48 @@ class TimmFeatures(Features):
 
 
 class ExtraLevels(ExtraFPNBlock):  # type: ignore[misc]
-    """Coarser levels, each a stride-2 convolution of the one before."""
+    """Coarser levels, each a stride-2 convolution of the one before.
 
-    def __init__(self, channels: int, count: int) -> None:
+    The first is made from the pyramid's last level, or from the backbone's, of `inputs` channels.
+    """
+
+    def __init__(self, channels: int, count: int, *, inputs: int | None, relu: bool) -> None:
         super().__init__()
+        widths = [inputs or channels] + [channels] * (count - 1)
         self.convs = nn.ModuleList(
-            nn.Conv2d(channels, channels, 3, stride=2, padding=1) for _ in range(count)
+            nn.Conv2d(width, channels, 3, stride=2, padding=1) for width in widths
         )
+        self.from_backbone = inputs is not None
+        self.relu = relu
 
     def forward(
-        self, results: list[Tensor], _inputs: list[Tensor], names: list[str]
+        self, results: list[Tensor], inputs: list[Tensor], names: list[str]
     ) -> tuple[list[Tensor], list[str]]:
         """Appends the extra levels to the pyramid."""
+        source = inputs[-1] if self.from_backbone else results[-1]
         for i, conv in enumerate(self.convs):
-            results.append(conv(results[-1]))
+            results.append(conv(F.relu(source) if self.relu and i else source))
             names.append(f"extra{i}")
+            source = results[-1]
         return results, names
 
 
 class Pyramid(nn.Module):
-    """A feature pyramid: lateral 1×1, top-down sum, 3×3, and extra levels from the last output."""
+    """A feature pyramid: lateral 1×1, top-down sum, 3×3, and extra levels."""
 
-    def __init__(self, inputs: tuple[int, ...], channels: int, extra: int = 0) -> None:
+    def __init__(
+        self,
+        inputs: tuple[int, ...],
+        channels: int,
+        extra: int = 0,
+        *,
+        extra_from: Literal["output", "backbone"] = "output",
+        extra_relu: bool = False,
+    ) -> None:
         super().__init__()
-        self.fpn = FeaturePyramidNetwork(
-            list(inputs), channels, ExtraLevels(channels, extra) if extra else None
-        )
+        source = inputs[-1] if extra_from == "backbone" else None
+        levels = ExtraLevels(channels, extra, inputs=source, relu=extra_relu) if extra else None
+        self.fpn = FeaturePyramidNetwork(list(inputs), channels, levels)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.xavier_uniform_(module.weight)

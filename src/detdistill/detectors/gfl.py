@@ -11,8 +11,9 @@ from collections.abc import Callable
 from torch import Tensor
 
 from detdistill.boxes import DistributionCoder, centers, iou, to_distances
-from detdistill.detectors.assign import atss
-from detdistill.detectors.dense import Architecture, DenseDetector
+from detdistill.detectors import assign
+from detdistill.detectors.architecture import Architecture
+from detdistill.detectors.dense import DenseDetector
 from detdistill.losses import (
     distribution_focal_loss,
     giou_loss,
@@ -33,7 +34,7 @@ def gfl(architecture: Architecture) -> DenseDetector:
     bins = architecture.reg_max + 1
     coder = DistributionCoder(bins)
     return DenseDetector(
-        architecture, coder=coder, bins=bins, assigner=atss, criterion=gfl_criterion
+        architecture, coder=coder, bins=bins, assigner=assign.atss, criterion=gfl_criterion
     )
 
 

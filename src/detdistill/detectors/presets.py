@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from types import MappingProxyType
 from typing import Any
 
+from detdistill.detectors.architecture import Architecture, Points, Preprocessing, Selection
+from detdistill.detectors.atss import atss
 from detdistill.detectors.backbones import RESNET_BLOCKS, Backbone
-from detdistill.detectors.dense import Architecture, DenseDetector, Preprocessing, Selection
+from detdistill.detectors.dense import DenseDetector
 from detdistill.detectors.detector import Detector
+from detdistill.detectors.fcos import fcos
 from detdistill.detectors.gfl import gfl
+from detdistill.detectors.retinanet import OCTAVES, RATIOS, retinanet
 from detdistill.errors import UserError, unknown_name
 
-FAMILIES: dict[str, Callable[[Architecture], DenseDetector]] = {"gfl": gfl}
+FAMILIES: dict[str, Callable[[Architecture], DenseDetector]] = {
+    "gfl": gfl,
+    "atss": atss,
+    "retinanet": retinanet,
+    "fcos": fcos,
+}
 SMALL_WIDTHS = (8, 16, 32)
 SMALL_CHANNELS = 32
 SMALL_DEVIATIONS = {"mini": 0.01, "quick": math.sqrt(2 / (9 * SMALL_CHANNELS))}
@@ -27,6 +37,44 @@ the second is far ahead. The networks are the same.
 _NAME = re.compile(
     r"(?P<family>[a-z]+)-(?P<backbone>r\d+|mini|quick|timm/[\w.]+)(-w(?P<width>[\d.]+))?"
 )
+
+
+FAMILY_SETTINGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "gfl": {},
+        "atss": {"quality_on": "reg"},
+        "retinanet": {
+            "extra_from": "backbone",
+            "norm_groups": 0,
+            "level_scales": False,
+            "anchor_scale": 4.0,
+            "anchor_octaves": OCTAVES,
+            "anchor_ratios": RATIOS,
+            "selection": Selection(nms_iou=0.5),
+        },
+        "fcos": {
+            "extra_relu": True,
+            "tower_bias": True,
+            "quality_on": "reg",
+            "anchor_scale": 0.0,
+            "anchor_offset": 0.5,
+            "points": Points(radius=1.5, in_strides=True, box_loss="giou"),
+        },
+    }
+)
+"""Where each family's standard configuration departs from the defaults."""
+SMALL_SETTINGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        "gfl": {"anchor_scale": 5.0, "norm_groups": 8},
+        "atss": {"anchor_scale": 5.0, "norm_groups": 8},
+        "retinanet": {"anchor_scale": 3.0},
+        "fcos": {
+            "norm_groups": 8,
+            "points": Points(limits=(32.0, 64.0), radius=1.5, in_strides=True, box_loss="giou"),
+        },
+    }
+)
+"""What images of about 128 pixels want otherwise."""
 
 
 def names() -> list[str]:
@@ -85,7 +133,13 @@ def from_card(card: dict[str, Any]) -> Architecture:
     Raises:
         UserError: the card is of another version or of something else.
     """
-    parts = {"backbone": Backbone, "preprocessing": Preprocessing, "selection": Selection}
+    parts = {
+        "backbone": Backbone,
+        "points": Points,
+        "preprocessing": Preprocessing,
+        "selection": Selection,
+    }
+    card = {"points": {}, **card}
     try:
         built = {key: kind(**_tuples(card[key])) for key, kind in parts.items()}
         architecture = Architecture(**_tuples({**card, **built}))
@@ -105,11 +159,13 @@ def _full(family: str, backbone: str, width: float, classes: Sequence[str]) -> A
         family=family,
         backbone=Backbone(name=name, width=round(64 * width), stages=(2, 3, 4)),
         classes=tuple(classes),
+        **FAMILY_SETTINGS[family],
     )
 
 
 def _small(family: str, kind: str, width: int, classes: tuple[str, ...]) -> Architecture:
     """A detector for images of about 128 pixels: strides 4 to 16, 32 channels, two convolutions."""
+    settings = {**FAMILY_SETTINGS[family], **SMALL_SETTINGS[family]}
     return Architecture(
         family=family,
         backbone=Backbone(name="resnet18", width=width, stages=(1, 2, 3)),
@@ -118,10 +174,9 @@ def _small(family: str, kind: str, width: int, classes: tuple[str, ...]) -> Arch
         extra_levels=0,
         tower_channels=SMALL_CHANNELS,
         tower_depth=2,
-        norm_groups=8,
         reg_max=8,
-        anchor_scale=5.0,
         head_deviation=SMALL_DEVIATIONS[kind],
+        **settings,
     )
 
 

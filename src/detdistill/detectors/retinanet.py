@@ -1,0 +1,46 @@
+"""RetinaNet: nine anchors per cell, a focal loss over all of them.
+
+Source: Lin et al., "Focal Loss for Dense Object Detection", 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from detdistill.boxes import DeltaCoder
+from detdistill.detectors import assign
+from detdistill.detectors.architecture import Architecture
+from detdistill.detectors.dense import DenseDetector
+from detdistill.losses import precise, sigmoid_focal_loss, weighted_mean
+from detdistill.structures import DensePredictions, Targets
+
+OCTAVES = 3
+RATIOS = (0.5, 1.0, 2.0)
+CODER = DeltaCoder()
+
+
+def retinanet(architecture: Architecture) -> DenseDetector:
+    """A RetinaNet detector with fresh weights."""
+    return DenseDetector(
+        architecture, coder=CODER, assigner=assign.max_iou, criterion=retinanet_criterion
+    )
+
+
+def retinanet_criterion(
+    predictions: DensePredictions,
+    targets: Targets,
+    world_mean: Callable[[Tensor], Tensor],  # noqa: ARG001
+) -> dict[str, Tensor]:
+    """Focal loss and L1 loss of the deltas, both divided by the number of positives."""
+    logits, deltas = precise(predictions.flat_logits()), precise(predictions.flat_boxes())
+    positive = (targets.labels < logits.shape[-1]).unsqueeze(-1)
+    priors = predictions.flat_priors()
+    wanted = CODER.encode(targets.boxes.where(positive, priors), priors)
+    return {
+        "cls": weighted_mean(
+            sigmoid_focal_loss(logits, targets.labels), targets.weights, targets.positives
+        ),
+        "box": weighted_mean((deltas - wanted).abs(), positive, targets.positives),
+    }

@@ -1,0 +1,72 @@
+"""Which predictions become detections: thresholds, suppression of duplicates, padding."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torchvision.ops import batched_nms, clip_boxes_to_image
+
+from detdistill.detectors.architecture import Selection
+from detdistill.structures import DensePredictions, Detections
+
+
+@torch.no_grad()
+def select(predictions: DensePredictions, sizes: Tensor, selection: Selection) -> Detections:
+    """The best predictions of each image, clipped to its size.
+
+    With a centerness branch, a detection's score is its class score times its centerness;
+    candidates are chosen by class score alone.
+
+    Args:
+        predictions: of a batch.
+        sizes: (B, 2) heights and widths.
+        selection: the thresholds.
+    """
+    scores = predictions.flat_logits().float().sigmoid()
+    boxes = predictions.decoded()
+    quality = torch.ones_like(scores[..., 0])
+    if predictions.quality is not None:
+        quality = predictions.flat_quality().float().sigmoid()
+    counts = [len(level) for level in predictions.priors]
+    found = [
+        _of_image(s, q, clip_boxes_to_image(b, (int(h), int(w))), counts, selection)
+        for s, q, b, (h, w) in zip(scores, quality, boxes, sizes.tolist(), strict=True)
+    ]
+    return _pad(found)
+
+
+def _of_image(
+    scores: Tensor, quality: Tensor, boxes: Tensor, counts: list[int], selection: Selection
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes, scores and labels found among one image's (N, K) scores and (N, 4) boxes."""
+    score, prior, label = _candidates(scores, counts, selection)
+    score, box = score * quality[prior], boxes[prior]
+    visible = (box[:, 2:] > box[:, :2]).all(dim=1)
+    box, score, label = box[visible], score[visible], label[visible]
+    keep = batched_nms(box, score, label, selection.nms_iou)[: selection.per_image]
+    return box[keep], score[keep], label[keep]
+
+
+def _candidates(
+    scores: Tensor, counts: list[int], selection: Selection
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores, priors and labels of the best (prior, class) pairs of each level."""
+    kept_scores, kept_priors, kept_labels, start = [], [], [], 0
+    for level in scores.split(counts):
+        prior, label = (level > selection.min_score).nonzero(as_tuple=True)
+        best = level[prior, label].sort(descending=True, stable=True)
+        order = best.indices[: selection.per_level]
+        kept_scores.append(best.values[: selection.per_level])
+        kept_priors.append(prior[order] + start)
+        kept_labels.append(label[order])
+        start += len(level)
+    return torch.cat(kept_scores), torch.cat(kept_priors), torch.cat(kept_labels)
+
+
+def _pad(found: list[tuple[Tensor, Tensor, Tensor]]) -> Detections:
+    """Detections of several images, padded to the fullest."""
+    boxes, scores, labels = (
+        nn.utils.rnn.pad_sequence([image[i] for image in found], batch_first=True) for i in range(3)
+    )
+    counts = torch.tensor([len(image[1]) for image in found], device=scores.device)
+    return Detections(boxes=boxes, scores=scores, labels=labels, counts=counts)
