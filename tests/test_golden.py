@@ -44,6 +44,8 @@ def recorded(name: str, key: str) -> np.ndarray:
         ("bckd_full_3lvl", "out_score_kd_0"),
         ("bckd_loc_basic", "out_weight"),
         ("ld_vlr_3lvl", "out_vlr_region"),
+        ("ld_full_gibox", "out_gi_idx_1"),
+        ("ld_full_finegrained", "out_ld_vlr_0"),
     ],
 )
 def test_a_different_number_is_noticed(tmp_path: Path, name: str, key: str) -> None:

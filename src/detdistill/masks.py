@@ -373,3 +373,40 @@ def inside_objects(points: Tensor, truth: Truth) -> Tensor:
     corners, _, valid = _padded(truth)
     margins = boxes.to_distances(_exact(points), corners.unsqueeze(2))  # (B, G, P, 4)
     return ((margins.amin(dim=-1) > 0) & valid.unsqueeze(-1)).any(dim=1)
+
+
+@torch.no_grad()
+def most_different(
+    apart: Tensor,
+    corners: Tensor,
+    sizes: Sequence[int],
+    *,
+    count: int,
+    overlap: float,
+    jointly: bool = False,
+) -> Tensor:
+    """The points where two detectors differ most, spread over the image: (B, P) bool.
+
+    On each level, overlapping boxes are suppressed by those of a larger difference, and the first
+    `count` of the survivors are taken.
+
+    Args:
+        apart: (B, P) how much they differ.
+        corners: (B, P, 4) box of each point.
+        sizes: points of each level, which sum to P.
+        count: how many points per image and level at most.
+        overlap: IoU above which the lesser point is suppressed.
+        jointly: treat the batch as one image, so that its images suppress each other.
+    """
+
+    def of_level(values: Tensor, box: Tensor) -> Tensor:
+        shape = values.shape
+        if jointly:
+            values, box = values.flatten().unsqueeze(0), box.flatten(0, 1).unsqueeze(0)
+        order = ranking(values)
+        ranked = box.gather(1, order.unsqueeze(-1).expand(-1, -1, 4))
+        everyone = torch.ones_like(values, dtype=torch.bool)
+        best = survivors(ranked, everyone, overlap, count)
+        return torch.zeros_like(best).scatter(1, order, best).view(shape)
+
+    return by_group(of_level, sizes, apart, corners)

@@ -213,6 +213,12 @@ def unflatten(flat: Tensor, like: Levels) -> Levels:
     return tuple(part.movedim(3, 1) if part.ndim == 4 else part for part in shaped)  # noqa: PLR2004
 
 
+def per_cell(flat: Tensor, like: Levels) -> Tensor:
+    """(B, N) bool of priors -> (B, cells of all levels): whether any prior of the cell is."""
+    cells = sum(level.shape[-2] * level.shape[-1] for level in like)
+    return flat.unflatten(1, (cells, -1)).any(dim=-1)
+
+
 def level_sums(flat: Tensor, priors: Levels) -> tuple[Tensor, ...]:
     """(B, N) -> () per level."""
     return tuple(part.sum() for part in flat.split([len(level) for level in priors], dim=1))

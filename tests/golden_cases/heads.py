@@ -15,6 +15,7 @@ from detdistill import boxes, losses, masks
 from detdistill.detectors.assign import atss
 from detdistill.methods import Method, combine
 from detdistill.methods.bckd import BCKD
+from detdistill.methods.regions import Regions
 from detdistill.structures import (
     DensePredictions,
     DetectorOutput,
@@ -61,6 +62,7 @@ class Scene:
     case: Case
     method: Method
     step: Step
+    spec: Spec
 
     @property
     def student(self) -> DensePredictions:
@@ -111,7 +113,7 @@ def _scene(case: Case, name: str, settings: dict[str, object]) -> Scene:
         student_head=cast("Head", None),
         teacher_head=cast("Head", None),
     )
-    return Scene(case, method, step)
+    return Scene(case, method, step, spec)
 
 
 def _around(scene: Scene, extra_weight: float = 0.0) -> dict[str, Tensor]:
@@ -160,7 +162,7 @@ def _valuable(case: Case, student: DensePredictions, truth: Truth) -> Tensor:
 
 def _imitated(case: Case, student: DensePredictions, truth: Truth) -> Tensor:
     """Where the recorded code would imitate features."""
-    if case.setting("imitation_method") == "fitnet":
+    if case.setting("imitation_method") != "finegrained":
         return masks.inside_objects(boxes.centers(student.flat_priors()), truth)
     return masks.fine_grained(student.priors, truth, scope="image")
 
@@ -272,3 +274,71 @@ def bckd_box(case: Case) -> Mapping[str, Tensor]:
     )
     apart = method.disagreement(step)
     return {"loss": method(step)["box"], "weight": (weights * apart)[0]}
+
+
+# LD and the regions of its comparison
+
+REGIONS = {"fitnet": "inside", "finegrained": "fine", "gibox": "different"}
+
+
+def ld(case: Case) -> Mapping[str, Tensor]:
+    case.fixed(ld_avg_factor=4.0)
+    main, valuable, classes, features = (
+        case.setting(f"loss_{name}") for name in ("ld", "ld_vlr", "kd", "im")
+    )
+    settings = {
+        "main_weight": main["loss_weight"],
+        "valuable_weight": valuable["loss_weight"] * 4 / case.setting("ld_vlr_avg_factor"),
+        "cls_weight": classes["loss_weight"],
+        "temperature": float(main["T"]),
+        "cls_temperature": float(classes["T"]),
+        "ratio": case.setting("vlr_ratio"),
+    }
+    scene = _scene(case, "ld", settings)
+    terms = scene.method(scene.step)
+    region = {
+        "weight": features["loss_weight"],
+        "region": REGIONS[case.setting("imitation_method")],
+        "jointly": True,
+    }
+    imitation, known = _imitation(scene, region)
+    return (
+        _around(scene)
+        | known
+        | {
+            "ld": terms["main"],
+            "ld_vlr": terms["valuable"],
+            "kd": terms["cls"],
+            "im": imitation,
+            "loss": terms["main"] + terms["valuable"] + terms["cls"] + imitation,
+        }
+    )
+
+
+def _imitation(scene: Scene, settings: dict[str, object]) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss on features, and, where cells are ranked, which were chosen, best first."""
+    method = cast("Regions", combine.build("regions", settings))
+    combine.setup({"regions": method}, scene.spec, scene.spec)
+    terms = method(scene.step)
+    known = {}
+    if settings["region"] == "different":
+        sizes = [len(level) for level in scene.student.priors]
+        apart, _ = method.difference(scene.step)
+        chosen = method.chosen(scene.step)
+        levels = zip(apart.split(sizes, dim=1), chosen.split(sizes, dim=1), strict=True)
+        for i, (gap, mask) in enumerate(levels):
+            order = gap.flatten().argsort(descending=True)
+            known[f"gi_idx_{i}"] = order[mask.flatten()[order]]
+    return torch.stack(list(terms.values())).sum(), known
+
+
+def divergence(case: Case) -> Mapping[str, Tensor]:
+    """`ld_kl_`."""
+    pred = case.leaf("pred")
+    rows = losses.kl_divergence(pred, case["soft_label"], case.setting("T"))
+    if case.setting("class_reduction") == "mean":
+        rows = rows / pred.shape[1]
+    rows = rows * case.setting("loss_weight")
+    divisor = case.setting("avg_factor")
+    weighted = rows if (weight := case.optional("weight")) is None else rows * weight
+    return {"none": rows, "loss": weighted.mean() if divisor is None else weighted.sum() / divisor}

@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import nn
 
+from detdistill.boxes import DistanceCoder
 from detdistill.methods.method import UnsuitablePairError
 from detdistill.structures import Spec
 
@@ -55,6 +56,15 @@ def same_priors(method: str, teacher: Spec, student: Spec) -> None:
             f"{method} needs equally many priors per cell, but the teacher has "
             f"{teacher.priors_per_cell} and the student {student.priors_per_cell}: choose "
             "detectors of one kind."
+        )
+
+
+def needs_anchors(method: str, student: Spec) -> None:
+    """Refuses heads whose priors are points, which overlap nothing."""
+    if isinstance(student.coder, DistanceCoder):
+        raise UnsuitablePairError(
+            f"{method} asks which priors overlap an object, but the student's are points: choose a "
+            "student with anchors, such as gfl, or a method that needs none, such as pkd."
         )
 
 
