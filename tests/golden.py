@@ -38,17 +38,18 @@ FAMILIES: dict[str, Family] = {
     "pkd_resize_": necks.pkd_resize,
     "pkd_": necks.pkd,
     "defeat_neck_all": necks.fitnet,
+    "defeat_neck_fgfi": necks.fgfi_pyramid,
+    "fgd_": necks.fgd,
+    "fgfi_": necks.fgfi,
+    "frs_": necks.frs,
+    "mgd_": necks.mgd,
     "tid_": tid.tid,
 }
 """By the beginning of the name; the longest that fits counts."""
 
 NOT_YET = (
     "defeat_",
-    "fgd_",
-    "fgfi_",
-    "frs_",
     "gid_",
-    "mgd_",
     "pfi_",
     "rm_",
     "tbd_",

@@ -7,6 +7,7 @@ float64, because orders and thresholds decide and rounding must not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -410,3 +411,59 @@ def most_different(
         return torch.zeros_like(best).scatter(1, order, best).view(shape)
 
     return by_group(of_level, sizes, apart, corners)
+
+
+# Cells of objects
+
+
+@torch.no_grad()
+def object_shares(truth: Truth, shape: tuple[int, int], sizes: Tensor) -> Tensor:
+    """Each object's weight 1, spread over its cells: (B, H, W), the largest where they overlap.
+
+    An object covers every cell that it touches, and the one after if it ends on a border.
+
+    Args:
+        truth: the objects.
+        shape: H and W.
+        sizes: (B, 2) height and width in pixels that the map stands for.
+    """
+    corners, valid = truth.boxes, truth.valid
+    if valid.shape[1] == 0:
+        return corners.new_zeros((len(valid), *shape))
+    cells = corners.new_tensor([shape[1], shape[0]]).repeat(2)
+    extent = sizes.to(corners).flip(-1).repeat(1, 2).clamp(min=1).unsqueeze(1)
+    low, high = (corners / extent * cells).chunk(2, dim=-1)
+    low, high = low.floor(), high.ceil()
+    share = valid / (high + 1 - low).clamp(min=1).prod(dim=-1)  # (B, G)
+    across, along = (
+        (low[..., axis, None] <= place) & (place <= high[..., axis, None])
+        for axis, size in enumerate(shape[::-1])
+        for place in [torch.arange(size, device=corners.device)]
+    )
+    covered = along.unsqueeze(-1) & across.unsqueeze(-2)  # (B, G, H, W)
+    return (covered * share[..., None, None]).amax(dim=1)
+
+
+@torch.no_grad()
+def background_shares(foreground: Tensor) -> Tensor:
+    """Weight 1 of each image, spread over the cells where `foreground` (B, H, W) is 0."""
+    empty = (foreground == 0).to(foreground)
+    return empty / empty.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+
+
+# Chance
+
+
+def uniform(shape: Sequence[int], device: torch.device, *key: int) -> Tensor:
+    """Numbers from 0 to 1 that depend on their place and the key alone.
+
+    No generator has a state here, so that a step can be repeated, resumed and compiled.
+    """
+    count = math.prod(shape)
+    bits = torch.arange(count, device=device, dtype=torch.int64)
+    for number in (*key, 0):
+        bits = (bits * 0x9E3779B1 + number * 0x85EBCA77 + 0x165667B1) & 0xFFFFFFFF
+        bits = ((bits ^ (bits >> 16)) * 0x21F0AAAD) & 0xFFFFFFFF
+        bits = ((bits ^ (bits >> 15)) * 0x735A2D97) & 0xFFFFFFFF
+        bits = bits ^ (bits >> 15)
+    return (bits >> 8).float().view(tuple(shape)) / 2**24

@@ -37,9 +37,10 @@ class Verbatim:
         return raw
 
 
-def truth_of(case: Case) -> Truth:
+def truth_of(case: Case, sizes: Tensor | None = None) -> Truth:
     """The recorded objects, image by image."""
     recorded = list(case.levels("gt_bboxes"))
+    sizes = torch.zeros(len(recorded), 2) if sizes is None else sizes
     labels = case.levels("gt_labels") or [one.new_zeros(len(one)).long() for one in recorded]
     real = [torch.ones(len(one), dtype=torch.bool) for one in recorded]
     valid = pad_sequence(real, batch_first=True)
@@ -48,7 +49,7 @@ def truth_of(case: Case) -> Truth:
         labels=pad_sequence(list(labels), batch_first=True),
         valid=valid,
         crowd=torch.zeros_like(valid),
-        sizes=torch.zeros(len(recorded), 2),
+        sizes=sizes,
     )
 
 
