@@ -124,11 +124,17 @@ def _climb(
 
 
 def truth(batch: int = 2, objects: int = 3, size: int = 64, classes: int = 3) -> Truth:
-    """One large object, then small ones, in every image; the last slot is padding."""
+    """One large object, then each about half as large, in every image; the last slot is padding.
+
+    Some background is left, and from a size of 320 on there are objects for three levels.
+    """
     generator = torch.Generator().manual_seed(batch + objects)
-    corner = torch.rand(batch, objects + 1, 2, generator=generator) * size / 2
-    extent = torch.rand(batch, objects + 1, 2, generator=generator) * size / 4 + 4
-    corner[:, :1], extent[:, :1] = 0.0, size - 1.0
+    shares = 0.5 ** torch.arange(objects + 1).float().view(1, -1, 1)
+    jitter = torch.rand(batch, objects + 1, 2, generator=generator)
+    extent = (size * shares * (1 + jitter / 8)).clamp(min=4)
+    extent[:, 0] = 0.75 * size
+    corner = torch.rand(batch, objects + 1, 2, generator=generator) * (0.8 * size - extent)
+    corner[:, 0] = 0
     valid = torch.ones(batch, objects + 1, dtype=torch.bool)
     valid[:, objects:] = False
     return Truth(

@@ -57,6 +57,19 @@ def giou(a: Tensor, b: Tensor) -> Tensor:
     return intersection / union - (enclosing - union) / enclosing
 
 
+def intersection_over_first(a: Tensor, b: Tensor) -> Tensor:
+    """The share of `a` that `b` covers; boxes that broadcast -> (...)."""
+    return _overlap(a, b)[0] / area(a).clamp(min=EPS)
+
+
+def center_distance(a: Tensor, b: Tensor) -> Tensor:
+    """Squared distance of the centres over that of the enclosing corners, 0 to 1 -> (...)."""
+    low = torch.minimum(a[..., :2], b[..., :2])
+    high = torch.maximum(a[..., 2:], b[..., 2:])
+    between = (centers(a) - centers(b)).square().sum(dim=-1)
+    return between / (high - low).square().sum(dim=-1).clamp(min=EPS)
+
+
 def from_distances(points: Tensor, distances: Tensor) -> Tensor:
     """Points (..., 2) and distances (..., 4) to left, top, right, bottom -> boxes."""
     return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)

@@ -132,6 +132,11 @@ def log_iou_loss(predicted: Tensor, target: Tensor) -> Tensor:
 # Distillation
 
 
+def squared_error(student: Tensor, teacher: Tensor) -> Tensor:
+    """Squared difference of each number: (...) and (...) -> (...)."""
+    return (precise(student) - precise(teacher)).square()
+
+
 def kl_divergence(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
     """What is lost by taking one softmax for another, KL(target || logits).
 

@@ -7,6 +7,7 @@ float64, because orders and thresholds decide and rounding must not.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Literal, NamedTuple
 
@@ -19,6 +20,8 @@ from detdistill.structures import Truth
 
 ClassScore = Literal["matched", "present", "any"]
 Decay = Literal["inward", "outward"]
+RegionDistance = Literal["covered", "iou"]
+FineGrainedScope = Literal["own", "each", "image"]
 
 
 class PointQuality(NamedTuple):
@@ -240,3 +243,227 @@ def nearness(points: Tensor, truth: Truth, *, ring: float, decay: Decay = "inwar
     value = 1 - share if decay == "inward" else share
     inside = ((distance == 0) & valid).any(dim=-1)
     return value.masked_fill(~around.any(dim=-1), 0).masked_fill(inside, 1)
+
+
+# Priors of objects
+
+
+@torch.no_grad()
+def nearest_priors(
+    priors: Tensor, counts: Sequence[int], corners: Tensor, inside: Tensor, topk: int
+) -> Tensor:
+    """The `topk` priors of each level that are nearest to each object's centre, as indices.
+
+    Args:
+        priors: (N, 4).
+        counts: priors of each level, which sum to N.
+        corners: (B, G, 4) the objects.
+        inside: (B, N) which priors lie within their image.
+        topk: how many per level, fewer where a level has fewer.
+
+    Returns:
+        (B, G, C), level by level.
+    """
+    offsets = boxes.centers(priors) - boxes.centers(corners).unsqueeze(2)
+    distances = offsets.pow(2).sum(dim=-1).sqrt()
+    distances = distances.masked_fill(~inside.unsqueeze(1), torch.inf)
+    found, start = [], 0
+    for level in distances.split(list(counts), dim=2):
+        size = level.shape[2]
+        found.append(level.topk(min(topk, size), dim=2, largest=False).indices + start)
+        start += size
+    return torch.cat(found, dim=2)
+
+
+@torch.no_grad()
+def mean_plus_deviation(values: Tensor, usable: Tensor) -> Tensor:
+    """(B, G, C) -> (B, G, 1) mean plus unbiased standard deviation over what is usable."""
+    count = usable.sum(dim=2, keepdim=True)
+    mean = (values * usable).sum(dim=2, keepdim=True) / count.clamp(min=1)
+    squares = ((values - mean).pow(2) * usable).sum(dim=2, keepdim=True)
+    return mean + (squares / (count - 1).clamp(min=1)).sqrt()
+
+
+@torch.no_grad()
+def valuable_region(
+    priors: Tensor,
+    counts: Sequence[int],
+    truth: Truth,
+    *,
+    inside: Tensor,
+    ratio: float,
+    topk: int = 9,
+    nearness: RegionDistance = "covered",
+) -> Tensor:
+    """LD's ring of priors that are near to an object but not as near as its positives.
+
+    Args:
+        priors: (N, 4).
+        counts: priors of each level, which sum to N.
+        truth: the objects.
+        inside: (B, N) which priors lie within their image.
+        ratio: the ring reaches down to this share of the threshold of the positives.
+        topk: candidates per level, of which the threshold is made, as the label assignment does.
+        nearness: of a prior to an object, less the distance of their centres: `covered` is the
+            share of the prior that the object covers, `iou` the overlap of both (DIoU).
+
+    Returns:
+        (B, N) the largest IoU with an object in whose ring the prior lies; 0 in no ring.
+    """
+    corners, valid = truth.boxes.unsqueeze(2), truth.valid.unsqueeze(2)
+    if truth.valid.shape[1] == 0:
+        return priors.new_zeros(inside.shape)
+    overlap = boxes.iou(priors, corners)  # (B, G, N)
+    nearest = nearest_priors(priors, counts, truth.boxes, inside, topk)
+    usable = inside.unsqueeze(1).expand_as(overlap).gather(2, nearest)
+    threshold = mean_plus_deviation(overlap.gather(2, nearest), usable)
+    shared = overlap if nearness == "iou" else boxes.intersection_over_first(priors, corners)
+    near = shared - boxes.center_distance(priors, corners)
+    ring = (near >= ratio * threshold) & (near < threshold) & valid & inside.unsqueeze(1)
+    return (overlap * ring).amax(dim=1)
+
+
+@torch.no_grad()
+def fine_grained(
+    priors: Sequence[Tensor],
+    truth: Truth,
+    *,
+    ratio: float = 0.5,
+    scope: FineGrainedScope = "own",
+    legacy: bool = False,
+) -> Tensor:
+    """Priors that overlap an object nearly as much as its best prior does.
+
+    Args:
+        priors: (n, 4) per level, N in all.
+        truth: the objects.
+        ratio: a prior's overlap is above this share of the best.
+        scope: the best on the level that the object's size assigns it to, and no other level;
+            the best on `each` level; or the best in the `image`.
+        legacy: boxes end a pixel later, as they did before COCO.
+
+    Returns:
+        (B, N) bool.
+    """
+    corners, _, valid = _padded(truth)
+    end = corners.new_tensor([0.0, 0.0, 1.0, 1.0]) * legacy
+    parts = [
+        boxes.iou(_exact(level) + end, corners.unsqueeze(2) + end)  # (B, G, n)
+        for level in priors
+    ]
+    best = torch.cat([part.amax(dim=2, keepdim=True) for part in parts], dim=2)  # (B, G, L)
+    if scope == "image":
+        best = best.amax(dim=2, keepdim=True).expand_as(best)
+    near = [part > ratio * best[..., i : i + 1] for i, part in enumerate(parts)]
+    if scope == "own":
+        own = object_level(corners, len(priors))
+        near = [part & (own == i).unsqueeze(-1) for i, part in enumerate(near)]
+    return (torch.cat(near, dim=2) & valid.unsqueeze(-1)).any(dim=1)
+
+
+def object_level(corners: Tensor, levels: int) -> Tensor:
+    """The level on which an object of this size is looked for, as in DeFeat: (..., 4) -> (...)."""
+    sides = (corners[..., 2:] - corners[..., :2] + 1).clamp(min=0)
+    size = sides.prod(dim=-1).sqrt() / 56
+    return (size + 1e-6).log2().floor().clamp(0, levels - 1).long()
+
+
+@torch.no_grad()
+def inside_objects(points: Tensor, truth: Truth) -> Tensor:
+    """Which points (P, 2) lie strictly inside an object: (B, P) bool."""
+    corners, _, valid = _padded(truth)
+    margins = boxes.to_distances(_exact(points), corners.unsqueeze(2))  # (B, G, P, 4)
+    return ((margins.amin(dim=-1) > 0) & valid.unsqueeze(-1)).any(dim=1)
+
+
+@torch.no_grad()
+def most_different(
+    apart: Tensor,
+    corners: Tensor,
+    sizes: Sequence[int],
+    *,
+    count: int,
+    overlap: float,
+    jointly: bool = False,
+) -> Tensor:
+    """The points where two detectors differ most, spread over the image: (B, P) bool.
+
+    On each level, overlapping boxes are suppressed by those of a larger difference, and the first
+    `count` of the survivors are taken.
+
+    Args:
+        apart: (B, P) how much they differ.
+        corners: (B, P, 4) box of each point.
+        sizes: points of each level, which sum to P.
+        count: how many points per image and level at most.
+        overlap: IoU above which the lesser point is suppressed.
+        jointly: treat the batch as one image, so that its images suppress each other.
+    """
+
+    def of_level(values: Tensor, box: Tensor) -> Tensor:
+        shape = values.shape
+        if jointly:
+            values, box = values.flatten().unsqueeze(0), box.flatten(0, 1).unsqueeze(0)
+        order = ranking(values)
+        ranked = box.gather(1, order.unsqueeze(-1).expand(-1, -1, 4))
+        everyone = torch.ones_like(values, dtype=torch.bool)
+        best = survivors(ranked, everyone, overlap, count)
+        return torch.zeros_like(best).scatter(1, order, best).view(shape)
+
+    return by_group(of_level, sizes, apart, corners)
+
+
+# Cells of objects
+
+
+@torch.no_grad()
+def object_shares(truth: Truth, shape: tuple[int, int], sizes: Tensor) -> Tensor:
+    """Each object's weight 1, spread over its cells: (B, H, W), the largest where they overlap.
+
+    An object covers every cell that it touches, and the one after if it ends on a border.
+
+    Args:
+        truth: the objects.
+        shape: H and W.
+        sizes: (B, 2) height and width in pixels that the map stands for.
+    """
+    corners, valid = truth.boxes, truth.valid
+    if valid.shape[1] == 0:
+        return corners.new_zeros((len(valid), *shape))
+    cells = corners.new_tensor([shape[1], shape[0]]).repeat(2)
+    extent = sizes.to(corners).flip(-1).repeat(1, 2).clamp(min=1).unsqueeze(1)
+    low, high = (corners / extent * cells).chunk(2, dim=-1)
+    low, high = low.floor(), high.ceil()
+    share = valid / (high + 1 - low).clamp(min=1).prod(dim=-1)  # (B, G)
+    across, along = (
+        (low[..., axis, None] <= place) & (place <= high[..., axis, None])
+        for axis, size in enumerate(shape[::-1])
+        for place in [torch.arange(size, device=corners.device)]
+    )
+    covered = along.unsqueeze(-1) & across.unsqueeze(-2)  # (B, G, H, W)
+    return (covered * share[..., None, None]).amax(dim=1)
+
+
+@torch.no_grad()
+def background_shares(foreground: Tensor) -> Tensor:
+    """Weight 1 of each image, spread over the cells where `foreground` (B, H, W) is 0."""
+    empty = (foreground == 0).to(foreground)
+    return empty / empty.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+
+
+# Chance
+
+
+def uniform(shape: Sequence[int], device: torch.device, *key: int) -> Tensor:
+    """Numbers from 0 to 1 that depend on their place and the key alone.
+
+    No generator has a state here, so that a step can be repeated, resumed and compiled.
+    """
+    count = math.prod(shape)
+    bits = torch.arange(count, device=device, dtype=torch.int64)
+    for number in (*key, 0):
+        bits = (bits * 0x9E3779B1 + number * 0x85EBCA77 + 0x165667B1) & 0xFFFFFFFF
+        bits = ((bits ^ (bits >> 16)) * 0x21F0AAAD) & 0xFFFFFFFF
+        bits = ((bits ^ (bits >> 15)) * 0x735A2D97) & 0xFFFFFFFF
+        bits = bits ^ (bits >> 15)
+    return (bits >> 8).float().view(tuple(shape)) / 2**24

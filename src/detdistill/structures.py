@@ -7,7 +7,7 @@ R = numbers per box as a head emits them, D padded detections. Boxes are xyxy in
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Protocol, TypeVar
 
@@ -211,6 +211,23 @@ def unflatten(flat: Tensor, like: Levels) -> Levels:
     parts = flat.split(counts, dim=1)
     shaped = (part.unflatten(1, level.shape[-2:]) for part, level in zip(parts, like, strict=True))
     return tuple(part.movedim(3, 1) if part.ndim == 4 else part for part in shaped)  # noqa: PLR2004
+
+
+def per_cell(flat: Tensor, like: Levels) -> Tensor:
+    """(B, N) bool of priors -> (B, cells of all levels): whether any prior of the cell is."""
+    cells = sum(level.shape[-2] * level.shape[-1] for level in like)
+    return flat.unflatten(1, (cells, -1)).any(dim=-1)
+
+
+def level_sums(flat: Tensor, priors: Levels) -> tuple[Tensor, ...]:
+    """(B, N) -> () per level."""
+    return tuple(part.sum() for part in flat.split([len(level) for level in priors], dim=1))
+
+
+def to_priors(values: Sequence[Tensor], priors: Levels) -> Tensor:
+    """One number () per level -> (N,), each prior with that of its level."""
+    pairs = zip(values, priors, strict=True)
+    return torch.cat([value.expand(len(level)) for value, level in pairs])
 
 
 @_structure

@@ -290,7 +290,7 @@ def _step(case: Case, reads: Reads, student: DenseHead, teacher: DenseHead) -> S
 
 def _predictions(method: CrossKD, step: Step, start: int) -> dict[str, Tensor]:
     """Everything that was recorded on the way, level by level."""
-    crossed = method.cross(step)
+    crossed = method.predicted(step)
     maps = {
         "reused_cls": crossed.logits,
         "reused_reg": crossed.boxes,

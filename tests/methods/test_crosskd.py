@@ -78,7 +78,7 @@ def test_other_class_counts_orders_and_prior_counts_are_refused() -> None:
 
 def test_with_every_block_the_students_it_mimics_predictions_of_the_teachers_last_layer() -> None:
     scene = fakes.scene()
-    crossed = made(cut=2, align=False).cross(scene.step)
+    crossed = made(cut=2, align=False).predicted(scene.step)
     towers = scene.step.student.towers
     wanted = tuple(map(scene.teacher_head.cls, towers.cls[2]))
     torch.testing.assert_close(crossed.logits, wanted)
@@ -86,7 +86,7 @@ def test_with_every_block_the_students_it_mimics_predictions_of_the_teachers_las
 
 def test_cut_zero_sends_the_neck_through_the_whole_teacher_without_an_activation() -> None:
     scene = fakes.scene()
-    crossed = made(cut=0, align=False).cross(scene.step)
+    crossed = made(cut=0, align=False).predicted(scene.step)
     wanted = scene.teacher_head(scene.student_neck).dense
     torch.testing.assert_close(crossed.logits, wanted.logits)
     torch.testing.assert_close(crossed.boxes, wanted.boxes)
@@ -104,8 +104,8 @@ def test_before_the_activation_it_reads_what_is_before_the_activation() -> None:
     assert made(preactivation=True).reads.preactivation
     scene = fakes.scene(preactivation=True)
     assert any((level < 0).any() for level in scene.step.student.towers.cls[1])
-    crossed = made(preactivation=True, align=False).cross(scene.step)
-    wanted = made(align=False).cross(fakes.scene().step)
+    crossed = made(preactivation=True, align=False).predicted(scene.step)
+    wanted = made(align=False).predicted(fakes.scene().step)
     torch.testing.assert_close(crossed.logits, wanted.logits)
 
 

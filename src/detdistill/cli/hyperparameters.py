@@ -50,6 +50,15 @@ def add_options(parser: Parser, method: type[Method], prefix: str) -> None:
 
 def _meanings(method: type[Method]) -> dict[str, str]:
     """What stands below each field; nothing where the source is not at hand."""
+    meanings: dict[str, str] = {}
+    for kind in reversed(method.__mro__):
+        if kind is not Method and issubclass(kind, Method):
+            meanings |= _written_in(kind)
+    return meanings
+
+
+def _written_in(method: type[Method]) -> dict[str, str]:
+    """The same, of one class."""
     try:
         documented = docstring_parser.parse_from_object(method).params
     except OSError:

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from detdistill.boxes import area, centers, iou, pairwise_iou, to_distances
+from detdistill.masks import mean_plus_deviation, nearest_priors
 from detdistill.structures import Targets, Truth, local_mean
 
 INSIDE = 0.01
@@ -44,7 +45,7 @@ def atss(
         topk: candidates per level.
         world_mean: mean over ranks.
     """
-    nearest = _nearest(priors, counts, truth.boxes, inside, topk)
+    nearest = nearest_priors(priors, counts, truth.boxes, inside, topk)
     candidates = priors[nearest]
     objects = truth.boxes.unsqueeze(2)
     overlaps = iou(candidates, objects)
@@ -52,7 +53,7 @@ def atss(
     positive = (
         usable
         & truth.valid.unsqueeze(2)
-        & (overlaps >= _mean_plus_deviation(overlaps, usable))
+        & (overlaps >= mean_plus_deviation(overlaps, usable))
         & (to_distances(centers(candidates), objects).amin(dim=-1) > INSIDE)
     )
     claims = overlaps.new_full((*nearest.shape[:2], len(priors)), NO_CLAIM)
@@ -245,26 +246,3 @@ def _targets(
         positives=total,
         rows=rows,
     )
-
-
-def _nearest(
-    priors: Tensor, counts: tuple[int, ...], boxes: Tensor, inside: Tensor, topk: int
-) -> Tensor:
-    """(B, G, C) indices of the `topk` priors of each level that are nearest to each centre."""
-    offsets = centers(priors) - centers(boxes).unsqueeze(2)
-    distances = offsets.pow(2).sum(dim=-1).sqrt()
-    distances = distances.masked_fill(~inside.unsqueeze(1), torch.inf)
-    found, start = [], 0
-    for level in distances.split(counts, dim=2):
-        size = level.shape[2]
-        found.append(level.topk(min(topk, size), dim=2, largest=False).indices + start)
-        start += size
-    return torch.cat(found, dim=2)
-
-
-def _mean_plus_deviation(values: Tensor, usable: Tensor) -> Tensor:
-    """(B, G, C) -> (B, G, 1) mean plus unbiased standard deviation over what is usable."""
-    count = usable.sum(dim=2, keepdim=True)
-    mean = (values * usable).sum(dim=2, keepdim=True) / count.clamp(min=1)
-    squares = ((values - mean).pow(2) * usable).sum(dim=2, keepdim=True)
-    return mean + (squares / (count - 1).clamp(min=1)).sqrt()

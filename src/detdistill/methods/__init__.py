@@ -9,7 +9,7 @@ import pkgutil
 from detdistill.errors import UserError, unknown_name
 from detdistill.methods.method import Method, UnsuitablePairError
 
-_NOT_METHODS = {"method", "combine", "pair"}
+_NOT_METHODS = {"method", "combine", "mimicry", "pair"}
 
 __all__ = ["Method", "UnsuitablePairError", "find", "names"]
 

@@ -104,7 +104,7 @@ def _crossed_beside_mimicked(methods: Methods) -> str | None:
     return (
         f"{crossing[0]} keeps the teacher away from the student's own predictions and "
         f"{mimicking[0]} makes them imitate it; the conflict with the labels that the former "
-        "avoids is back."
+        "avoids is back (CrossKD, table 4: 38.1 AP together, 38.7 alone)."
     )
 
 

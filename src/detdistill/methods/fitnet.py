@@ -16,7 +16,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from detdistill.losses import precise
+from detdistill.losses import squared_error
 from detdistill.methods.method import Method
 from detdistill.methods.pair import Adapter, adapters, same_strides
 from detdistill.structures import Spec, Step
@@ -49,11 +49,6 @@ class FitNet(Method):
         levels = zip(self.adapters, step.student.neck, step.teacher.neck, strict=True)
         share = self.weight / len(self.adapters)
         return {
-            f"level{i}": share * _half_squared_error(adapt(student), teacher)
+            f"level{i}": share * squared_error(adapt(student), teacher).mean() / 2
             for i, (adapt, student, teacher) in enumerate(levels)
         }
-
-
-def _half_squared_error(student: Tensor, teacher: Tensor) -> Tensor:
-    """(B, C, H, W) twice -> ()."""
-    return (precise(student) - precise(teacher)).square().mean() / 2

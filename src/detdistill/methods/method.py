@@ -31,6 +31,8 @@ class Method(nn.Module, ABC):
     """What of the student it pulls towards the teacher: `neck`, `crossed predictions`, ..."""
     selects: ClassVar[bool] = False
     """Whether it ranks or suppresses, outside of what `torch.compile` compiles."""
+    agrees: ClassVar[bool] = True
+    """Whether a student that equals its teacher loses nothing, before anything is trained."""
     citation: ClassVar[str] = ""
     """The paper, as BibTeX."""
 

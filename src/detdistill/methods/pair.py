@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import nn
 
+from detdistill.boxes import DistanceCoder
 from detdistill.methods.method import UnsuitablePairError
 from detdistill.structures import Spec
 
@@ -48,6 +49,32 @@ def same_classes(method: str, teacher: Spec, student: Spec) -> None:
         )
 
 
+def same_priors(method: str, teacher: Spec, student: Spec) -> None:
+    """Refuses heads whose predictions do not stand for the same priors."""
+    if teacher.priors_per_cell != student.priors_per_cell:
+        raise UnsuitablePairError(
+            f"{method} needs equally many priors per cell, but the teacher has "
+            f"{teacher.priors_per_cell} and the student {student.priors_per_cell}: choose "
+            "detectors of one kind."
+        )
+
+
+def needs_anchors(method: str, student: Spec) -> None:
+    """Refuses heads whose priors are points, which overlap nothing."""
+    if isinstance(student.coder, DistanceCoder):
+        raise UnsuitablePairError(
+            f"{method} asks which priors overlap an object, but the student's are points: choose a "
+            "student with anchors, such as gfl, or a method that needs none, such as pkd."
+        )
+
+
+def same_predictions(method: str, teacher: Spec, student: Spec) -> None:
+    """Refuses heads whose class scores and boxes cannot be compared one by one."""
+    same_strides(method, teacher, student)
+    same_classes(method, teacher, student)
+    same_priors(method, teacher, student)
+
+
 def same_towers(method: str, cut: int, teacher: Spec, student: Spec) -> None:
     """Refuses heads in which the teacher's cannot go on from the student's after block `cut`."""
     depth = min(teacher.tower_depth, student.tower_depth)
@@ -64,12 +91,7 @@ def same_towers(method: str, cut: int, teacher: Spec, student: Spec) -> None:
             f"{cut} they have {narrow} channels and the teacher's {wide}: choose heads of one "
             "width, or a method with adapters, such as fitnet."
         )
-    if teacher.priors_per_cell != student.priors_per_cell:
-        raise UnsuitablePairError(
-            f"{method} needs equally many priors per cell, but the teacher has "
-            f"{teacher.priors_per_cell} and the student {student.priors_per_cell}: choose "
-            "detectors of one kind."
-        )
+    same_priors(method, teacher, student)
 
 
 def adapters(method: str, kind: Adapter, teacher: Spec, student: Spec) -> nn.ModuleList:

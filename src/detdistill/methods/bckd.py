@@ -1,0 +1,86 @@
+"""BCKD: every class is a yes-or-no question of its own, and boxes are compared by their overlap.
+
+The class term counts a location more the further the two probabilities are apart, the box term
+more the further the class scores are.
+
+Paper: Yang et al., "Bridging Cross-task Protocol Inconsistency for Distillation in Dense Object
+    Detection", ICCV 2023 (arXiv 2308.14286).
+Reads: the predictions of both, the label assignment.
+Differs: as in the released code, not the paper, a level on which nothing is positive is silent
+    (`levels="all"` is the formula as printed), boxes are compared by generalised IoU, and the
+    class term's factor is differentiated too. A level speaks if it has a positive on any rank.
+    Boxes are decoded to pixels, so that heads of any kind will do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+from torch import Tensor
+
+from detdistill import losses
+from detdistill.methods.method import Method
+from detdistill.methods.pair import same_predictions
+from detdistill.structures import Reads, Spec, Step, level_sums, to_priors
+
+
+class BCKD(Method):
+    """Binary cross entropy of the class scores and generalised IoU of the boxes."""
+
+    families: ClassVar[tuple[str, ...]] = ("dense",)
+    pulls: ClassVar[str] = "predictions"
+    citation: ClassVar[str] = """@inproceedings{yang2023bckd,
+  title = {Bridging Cross-task Protocol Inconsistency for Distillation in Dense Object Detection},
+  author = {Yang, Longrong and Zhou, Xianpan and Li, Xuewei and Qiao, Liang and Li, Zheyang and
+            Yang, Ziwei and Wang, Gaoang and Li, Xi},
+  booktitle = {IEEE/CVF International Conference on Computer Vision},
+  year = {2023},
+}"""
+
+    cls_weight: float = 1.0
+    """Of the class term."""
+    box_weight: float = 4.0
+    """Of the box term."""
+    beta: float = 1.0
+    """Exponent of the class term's distance."""
+    levels: Literal["positive", "all"] = "positive"
+    """Which levels speak: those on which something is positive, as released, or all."""
+
+    @property
+    def reads(self) -> Reads:
+        """The teacher's predictions and the assignment."""
+        return Reads(predictions=True, targets=True)
+
+    def setup(self, teacher: Spec, student: Spec) -> None:
+        """Needs the same priors and classes."""
+        same_predictions("bckd", teacher, student)
+        self.background = len(student.classes)
+
+    def forward(self, step: Step) -> Mapping[str, Tensor]:
+        """`cls` and `box`."""
+        student, teacher = step.student.dense, step.teacher.dense
+        target = losses.precise(teacher.flat_logits()).sigmoid()
+        questions = losses.soft_focal_loss(student.flat_logits(), target, self.beta).sum(dim=-1)
+        overlap = losses.giou_loss(student.decoded(), teacher.decoded())
+        weight, divisor = self.weights(step), step.targets.positives
+        apart = weight * self.disagreement(step)
+        return {
+            "cls": self.cls_weight * losses.weighted_mean(questions, weight, divisor),
+            "box": self.box_weight * losses.weighted_mean(overlap, apart, divisor),
+        }
+
+    def disagreement(self, step: Step) -> Tensor:
+        """(B, N) largest difference of a class's probabilities; not differentiated."""
+        said = (losses.precise(o.dense.flat_logits()) for o in (step.student, step.teacher))
+        student, teacher = (logits.detach().sigmoid() for logits in said)
+        return (student - teacher).abs().amax(dim=-1)
+
+    def weights(self, step: Step) -> Tensor:
+        """(B, N) of the label assignment, 0 on silent levels."""
+        if self.levels == "all":
+            return step.targets.weights
+        priors = step.student.dense.priors
+        positive = (step.targets.labels < self.background).to(priors[0])
+        counts = [step.world_mean(count) for count in level_sums(positive, priors)]
+        return step.targets.weights * to_priors([(n > 0).to(n) for n in counts], priors)

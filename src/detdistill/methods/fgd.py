@@ -1,0 +1,135 @@
+"""FGD: imitate objects and background apart, most where the teacher looks, and their relations.
+
+Cells and channels count by the teacher's attention, and an object's cells by its size; a small
+trained block adds what each map says as a whole.
+
+Paper: Yang et al., "Focal and Global Knowledge Distillation for Detectors", CVPR 2022
+    (arXiv 2111.11837).
+Reads: the necks, the objects.
+Differs: weights are those of the released settings (the paper's attention weight is 1e-3). An
+    object's area counts one cell more in width and height than the paper says, as released. Boxes
+    are scaled with the size of an image before padding (`scale="image"`, as released), which
+    stretches them where a batch is padded; `"padded"` puts them where they are. The context
+    blocks' masks have no bias, which a softmax ignores.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from detdistill import losses, masks
+from detdistill.methods.method import Method
+from detdistill.methods.pair import Adapter, adapters, same_strides
+from detdistill.structures import Spec, Step
+
+
+class Context(nn.Module):
+    """Adds to every cell what the whole map says; nothing at first."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        hidden = max(channels // 2, 1)
+        self.mask = nn.Linear(channels, 1, bias=False)
+        self.narrow, self.norm = nn.Linear(channels, hidden), nn.LayerNorm(hidden)
+        self.widen = nn.Linear(hidden, channels)
+        nn.init.zeros_(self.widen.weight)
+        nn.init.zeros_(self.widen.bias)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(B, C, H, W) to the same."""
+        cells = maps.flatten(2).transpose(1, 2)
+        whole = (self.mask(cells).softmax(dim=1) * cells).sum(dim=1)
+        said = self.widen(self.norm(self.narrow(whole)).relu())
+        return maps + said[..., None, None]
+
+
+class FGD(Method):
+    """Attention-weighted difference of the necks, attention, and global relations."""
+
+    pulls: ClassVar[str] = "neck"
+    citation: ClassVar[str] = """@inproceedings{yang2022fgd,
+  title = {Focal and Global Knowledge Distillation for Detectors},
+  author = {Yang, Zhendong and Li, Zhe and Jiang, Xiaohu and Gong, Yuan and Yuan, Zehuan and
+            Zhao, Danpei and Yuan, Chun},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year = {2022},
+}"""
+
+    foreground_weight: float = 1e-3
+    """Of the objects' cells; FCOS 1.6e-3, two-stage detectors 5e-5."""
+    background_weight: float = 5e-4
+    """Of the other cells; FCOS 8e-4, two-stage detectors 2.5e-5."""
+    attention_weight: float = 5e-4
+    """Of the difference in attention; FCOS 8e-4, two-stage detectors 5e-5."""
+    relation_weight: float = 5e-6
+    """Of the maps with their context; FCOS 8e-6, two-stage detectors 5e-7."""
+    temperature: float = 0.5
+    """Of the attention; FCOS 0.8."""
+    scale: Literal["image", "padded"] = "image"
+    """What a map is taken to cover: the image without its padding, as released, or with it."""
+    adapter: Adapter = "auto"
+    """Layer between the student's neck and the comparison."""
+
+    def setup(self, teacher: Spec, student: Spec) -> None:
+        """Needs equal strides."""
+        same_strides("fgd", teacher, student)
+        self.adapters = adapters("fgd", self.adapter, teacher, student)
+        count, width = len(student.strides), teacher.channels
+        self.student_context = nn.ModuleList(Context(width) for _ in range(count))
+        self.teacher_context = nn.ModuleList(Context(width) for _ in range(count))
+        self.strides = student.strides
+
+    def forward(self, step: Step) -> Mapping[str, Tensor]:
+        """`foreground`, `background`, `attention` and `relation`, each summed over the levels."""
+        levels = [self.level(i, step) for i in range(len(self.strides))]
+        weights = {
+            "foreground": self.foreground_weight,
+            "background": self.background_weight,
+            "attention": self.attention_weight,
+            "relation": self.relation_weight,
+        }
+        return {
+            name: weight * torch.stack([level[name] for level in levels]).sum()
+            for name, weight in weights.items()
+        }
+
+    def level(self, i: int, step: Step) -> dict[str, Tensor]:
+        """The four terms of one level before their weights, means over the images."""
+        student = losses.precise(self.adapters[i](step.student.neck[i]))
+        teacher = losses.precise(step.teacher.neck[i])
+        (cells, channels), own = self.attention(teacher), self.attention(student)
+        difference = losses.squared_error(student, teacher) * channels[..., None, None]
+        weighted = difference.sum(dim=1) * cells
+        foreground, background = self.shares(i, step)
+        related = losses.squared_error(
+            self.student_context[i](student), self.teacher_context[i](teacher)
+        )
+        apart = (own[0] - cells).abs().sum() + (own[1] - channels).abs().sum()
+        terms = {
+            "foreground": (weighted * foreground).sum(),
+            "background": (weighted * background).sum(),
+            "attention": apart,
+            "relation": related.sum(),
+        }
+        return {name: term / len(student) for name, term in terms.items()}
+
+    def attention(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, H, W) of the cells and (B, C) of the channels, each 1 on average."""
+        size, where = maps.abs(), maps.shape[2:]
+        cells = (size.mean(dim=1).flatten(1) / self.temperature).softmax(dim=-1)
+        channels = (size.mean(dim=(2, 3)) / self.temperature).softmax(dim=-1)
+        return cells.unflatten(1, where) * cells.shape[1], channels * channels.shape[1]
+
+    def shares(self, i: int, step: Step) -> tuple[Tensor, Tensor]:
+        """(B, H, W) weights of the objects' cells and of the others."""
+        height, width = step.student.neck[i].shape[2:]
+        sizes = step.truth.sizes
+        if self.scale == "padded":
+            covered = sizes.new_tensor([height, width]) * self.strides[i]
+            sizes = covered.expand_as(sizes)
+        foreground = masks.object_shares(step.truth, (height, width), sizes)
+        return foreground, masks.background_shares(foreground)

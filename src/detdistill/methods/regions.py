@@ -1,0 +1,114 @@
+"""Regions: the student's neck should equal the teacher's, in one region of the image only.
+
+The baselines of LD's comparison of regions: inside the objects, on the positives, near the objects,
+or where teacher and student differ most.
+
+Paper: Zheng et al., "Localization Distillation for Object Detection", TPAMI 2023 (table "logit
+    mimicking versus feature imitation").
+Reads: the necks; the assignment, the objects and the predictions of both, as the region needs.
+Differs: an adapter bridges a difference in width (released: none). `different` suppresses boxes
+    image by image; the released code lets boxes of different images suppress each other
+    (`jointly=True`). As released, levels without positives are silent unless `levels="all"`. A
+    level's mean is over its cells on all ranks. A cell is in a region if any of its priors is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from detdistill import boxes, losses, masks
+from detdistill.methods.method import Method
+from detdistill.methods.pair import Adapter, adapters, needs_anchors, same_predictions
+from detdistill.structures import Reads, Spec, Step, level_sums, per_cell, unflatten
+
+
+class Regions(Method):
+    """Mean squared difference of the necks over the cells of a region."""
+
+    families: ClassVar[tuple[str, ...]] = ("dense",)
+    pulls: ClassVar[str] = "neck"
+    selects: ClassVar[bool] = True
+    citation: ClassVar[str] = """@article{zheng2023ld,
+  title = {Localization Distillation for Object Detection},
+  author = {Zheng, Zhaohui and Ye, Rongguang and Hou, Qibin and Ren, Dongwei and Wang, Ping and
+            Zuo, Wangmeng and Cheng, Ming-Ming},
+  journal = {IEEE Transactions on Pattern Analysis and Machine Intelligence},
+  year = {2023},
+}"""
+
+    weight: float = 2.0
+    """Of every level."""
+    region: Literal["inside", "main", "fine", "different"] = "fine"
+    """Inside the objects; the positives; near the objects (FGFI); where both differ most (GI)."""
+    levels: Literal["positive", "all"] = "positive"
+    """Which levels speak: those on which something is positive, as released, or all."""
+    jointly: bool = False
+    """Whether boxes of different images suppress each other in `different`, as released."""
+    count: int = 10
+    """Most cells per level in `different`."""
+    overlap: float = 0.3
+    """IoU from which boxes suppress each other in `different`."""
+    adapter: Adapter = "auto"
+    """Layer between the student's neck and the comparison."""
+
+    @property
+    def reads(self) -> Reads:
+        """The assignment, and the teacher's predictions where they make the region."""
+        return Reads(predictions=self.region == "different", targets=True)
+
+    def setup(self, teacher: Spec, student: Spec) -> None:
+        """Needs the same priors and classes."""
+        same_predictions("regions", teacher, student)
+        if self.region == "fine":
+            needs_anchors("regions", student)
+        self.adapters = adapters("regions", self.adapter, teacher, student)
+        self.background = len(student.classes)
+
+    def forward(self, step: Step) -> Mapping[str, Tensor]:
+        """`level0`, `level1`, ..."""
+        cells = unflatten(per_cell(self.chosen(step), step.student.neck), step.student.neck)
+        terms = {}
+        for i, (cell, active) in enumerate(zip(cells, self._speaking(step), strict=True)):
+            adapted = self.adapters[i](step.student.neck[i])
+            error = losses.squared_error(adapted, step.teacher.neck[i]).mean(dim=1)
+            size = step.world_mean(cell.to(error).sum()).clamp(min=losses.EPS)
+            terms[f"level{i}"] = self.weight * active * (error * cell).sum() / size
+        return terms
+
+    def chosen(self, step: Step) -> Tensor:
+        """(B, N) bool, the priors in the region."""
+        student = step.student.dense
+        if self.region == "main":
+            return step.targets.labels < self.background
+        if self.region == "inside":
+            return masks.inside_objects(boxes.centers(student.flat_priors()), step.truth)
+        if self.region == "fine":
+            return masks.fine_grained(student.priors, step.truth, scope="image")
+        apart, box = self.difference(step)
+        return masks.most_different(
+            apart,
+            box,
+            [len(level) for level in student.priors],
+            count=self.count,
+            overlap=self.overlap,
+            jointly=self.jointly,
+        )
+
+    def difference(self, step: Step) -> tuple[Tensor, Tensor]:
+        """(B, N) largest difference of a class score, and (B, N, 4) the box of who is surer."""
+        student, teacher = step.student.dense, step.teacher.dense
+        said = [losses.precise(o.flat_logits()).detach().sigmoid() for o in (teacher, student)]
+        gap = said[0] - said[1]
+        apart, which = gap.abs().max(dim=-1)
+        surer = gap.gather(-1, which.unsqueeze(-1)) >= 0
+        return apart, torch.where(surer, teacher.decoded(), student.decoded().detach())
+
+    def _speaking(self, step: Step) -> list[Tensor]:
+        """1 or 0 per level."""
+        priors = step.student.dense.priors
+        positive = (step.targets.labels < self.background).to(priors[0])
+        return [(step.world_mean(n) > 0).to(n) for n in level_sums(positive, priors)]

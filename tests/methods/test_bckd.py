@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import dataclasses
+
+import torch
+from tests import fakes
+from tests.fakes import Step
+
+from detdistill.methods.bckd import BCKD
+
+
+def made(**settings: object) -> BCKD:
+    method = BCKD(**settings)  # type: ignore[arg-type]
+    method.setup(fakes.spec(), fakes.spec())
+    return method
+
+
+def without_positives_on(step: Step, level: int) -> Step:
+    priors = step.student.dense.priors
+    counts = [len(one) for one in priors]
+    start = sum(counts[:level])
+    labels = step.targets.labels.clone()
+    labels[:, start : start + counts[level]] = 3
+    return dataclasses.replace(step, targets=dataclasses.replace(step.targets, labels=labels))
+
+
+def test_a_level_without_positives_is_silent_unless_asked_to_speak() -> None:
+    step = without_positives_on(fakes.scene().step, 1)
+    assert not made().weights(step)[:, 64:80].any()
+    assert made().weights(step)[:, :64].any()
+    assert torch.equal(made(levels="all").weights(step), step.targets.weights)
+
+
+def test_a_level_speaks_if_another_rank_has_a_positive_there() -> None:
+    step = without_positives_on(fakes.scene().step, 1)
+    together = dataclasses.replace(step, world_mean=lambda count: count + 0.5)
+    assert torch.equal(made().weights(together), step.targets.weights)
+
+
+def test_a_class_term_of_a_loop_over_locations() -> None:
+    step = fakes.scene().step
+    logits, targets = step.student.dense.flat_logits().detach().double(), step.targets
+    wanted = 0.0
+    for z, t, weight in zip(
+        logits.flatten(0, 1),
+        step.teacher.dense.flat_logits().double().flatten(0, 1),
+        targets.weights.flatten(),
+        strict=True,
+    ):
+        p, q = z.sigmoid(), t.sigmoid()
+        cross = -(q * p.log() + (1 - q) * (1 - p).log())
+        wanted += float(weight * ((p - q).abs() * cross).sum())
+    term = made()(step)["cls"]
+    torch.testing.assert_close(
+        float(term.detach()), wanted / float(targets.positives), rtol=1e-5, atol=0
+    )
+
+
+def test_where_the_class_scores_agree_boxes_do_not_matter() -> None:
+    step = fakes.scene().step
+    said = dataclasses.replace(step.teacher.dense, logits=step.student.dense.logits)
+    agreed = dataclasses.replace(step.teacher, predictions=said)
+    assert made()(dataclasses.replace(step, teacher=agreed))["box"] == 0
