@@ -3,7 +3,8 @@
 `python -m benchmarks.builtin defaults` trains what is not there yet under `runs/builtin`, two at a
 time on two cores, and writes `docs/results/tables/defaults.md`. It can be stopped and started
 again. `published` does the same with the settings that the official implementation was measured
-with, on the built-in pictures and on the same pictures as a COCO folder of JPEG files.
+with, on the built-in pictures and on the same pictures as a COCO folder of JPEG files, and
+`equal-images` with the defaults on as many images as those settings see.
 """
 
 from __future__ import annotations
@@ -81,6 +82,13 @@ def studies(root: Path) -> dict[str, Study]:
             methods={**necks, **both, "tid": {"tid": {}}},
             control=True,
         ),
+        "equal-images": Study(
+            teacher=of_length(BUDGETS["small"].teacher, 3000),
+            student=of_length(BUDGETS["small"].student, 1200),
+            levels=(plenty,),
+            methods={"crosskd+pkd": both["crosskd+pkd"]},
+            control=False,
+        ),
         "published": Study(
             teacher=experiments.from_dict(recipes.load("benchmark/teacher")),
             student=experiments.from_dict(recipes.load("benchmark/student")),
@@ -89,6 +97,12 @@ def studies(root: Path) -> dict[str, Study]:
             control=False,
         ),
     }
+
+
+def of_length(training: Experiment, steps: int) -> Experiment:
+    """The same training with more or fewer steps, a tenth of them for warm-up."""
+    optimizer = replace(training.optimizer, warmup_steps=steps // 10)
+    return replace(training, steps=steps, optimizer=optimizer)
 
 
 @dataclass(frozen=True)
@@ -200,7 +214,7 @@ def _line(cells: Sequence[str]) -> str:
 def main() -> None:
     """Trains, and writes the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("study", choices=("defaults", "published"))
+    parser.add_argument("study", choices=("defaults", "equal-images", "published"))
     parser.add_argument("--runs", type=Path, default=Path("runs/builtin"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("docs/results/tables"))

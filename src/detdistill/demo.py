@@ -50,7 +50,7 @@ def _budget(data: str, *, teacher_steps: int, student_steps: int) -> Budget:
 
 
 BUDGETS: dict[str, Budget] = {
-    "tiny": _budget("shapes:tiny", teacher_steps=500, student_steps=300),
+    "tiny": _budget("shapes:tiny", teacher_steps=400, student_steps=250),
     "small": _budget("shapes", teacher_steps=2000, student_steps=1000),
 }
 """On two cores `tiny` is over within 90 seconds, `small` within ten minutes."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
-import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,25 +49,17 @@ def method_card(name: str) -> MethodCard:
         UserError: there is no such method.
     """
     found = methods.find(name)
-    module = inspect.getmodule(found)
-    about = parts(inspect.getdoc(module) or "")
+    about = methods.about(found)
     return MethodCard(
         name=name,
         idea=about["idea"],
-        paper=about.get("Paper", ""),
-        reads=about.get("Reads", ""),
-        differs=about.get("Differs", ""),
+        paper=about["Paper"],
+        reads=about["Reads"],
+        differs=about["Differs"],
         families=found.families,
         settings={setting.name: setting.default for setting in hyperparameters.of(found)},
         citation=getattr(found, "citation", ""),
     )
-
-
-def parts(text: str) -> dict[str, str]:
-    """A method module's opening: its idea, and the lines `Paper:`, `Reads:`, `Differs:`."""
-    idea, *rest = re.split(r"^(Paper|Reads|Differs):\s*", text, flags=re.MULTILINE)
-    pairs = zip(rest[::2], rest[1::2], strict=True)
-    return {name: " ".join(part.split()) for name, part in (("idea", idea), *pairs)}
 
 
 def detector_cards() -> list[DetectorCard]:

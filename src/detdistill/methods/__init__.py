@@ -5,13 +5,19 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+import re
 
 from detdistill.errors import UserError, unknown_name
 from detdistill.methods.method import Method, UnsuitablePairError
 
 _NOT_METHODS = {"method", "combine", "mimicry", "pair"}
 
-__all__ = ["Method", "UnsuitablePairError", "find", "names"]
+ABOUT = ("idea", "Paper", "Reads", "Differs")
+"""What a method's module says before anything else."""
+
+_LINE = re.compile(r"^(Paper|Reads|Differs):\s*", re.MULTILINE)
+
+__all__ = ["Method", "UnsuitablePairError", "about", "find", "names"]
 
 
 def names() -> list[str]:
@@ -40,3 +46,14 @@ def find(name: str) -> type[Method]:
     if len(found) != 1:
         raise UserError(f"Module {path!r} must define exactly one Method, it has {len(found)}.")
     return found[0]
+
+
+def about(method: type[Method]) -> dict[str, str]:
+    """What a method's module says first: `idea`, and the lines `Paper`, `Reads`, `Differs`.
+
+    Each is one line of text; what the module does not say is empty.
+    """
+    text = inspect.getdoc(inspect.getmodule(method)) or ""
+    idea, *rest = _LINE.split(text)
+    said = {"idea": idea, **dict(zip(rest[::2], rest[1::2], strict=True))}
+    return {name: " ".join(said.get(name, "").split()) for name in ABOUT}

@@ -14,7 +14,6 @@ from detdistill.report.runs import Run
 _UNPUBLISHED = re.compile(r"\bno (public )?code\b", re.IGNORECASE)
 _NO_CODE = "The authors released no code. Where the paper leaves a choice, the choice is ours."
 _NAME = re.compile(r"^[\w+-]+:\s+")
-_LINE = re.compile(r"^(Paper|Reads|Differs):\s*", re.MULTILINE)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,14 +46,14 @@ def _source(name: str, settings: dict[str, Any]) -> Source:
     if name not in methods.names():
         return _foreign(name, settings)
     method = methods.find(name)
-    about = _about(inspect.getmodule(method).__doc__ or "")
+    about = {part: _sentence(text) for part, text in methods.about(method).items()}
     return Source(
         name=name,
-        idea=about["idea"],
+        idea=_sentence(_NAME.sub("", about["idea"])),
         settings=_written({**method().settings(), **settings}),
-        paper=about.get("Paper", ""),
-        differs=about.get("Differs", ""),
-        reading=_reading(method, about.get("Paper", "")),
+        paper=about["Paper"],
+        differs=about["Differs"],
+        reading=_reading(method, about["Paper"]),
         citation=inspect.cleandoc(getattr(method, "citation", "")),
     )
 
@@ -67,16 +66,9 @@ def _foreign(name: str, settings: dict[str, Any]) -> Source:
     )
 
 
-def _about(text: str) -> dict[str, str]:
-    """The parts of a method's opening: its idea, and the lines Paper, Reads, Differs."""
-    idea, *rest = _LINE.split(inspect.cleandoc(text))
-    parts = {"idea": _NAME.sub("", idea), **dict(zip(rest[::2], rest[1::2], strict=True))}
-    return {name: _sentence(part) for name, part in parts.items()}
-
-
 def _sentence(text: str) -> str:
-    """Without line breaks and code marks, with a capital letter in front."""
-    line = " ".join(text.split()).replace("`", "")
+    """Without code marks, with a capital letter in front."""
+    line = text.replace("`", "")
     return line[:1].upper() + line[1:]
 
 

@@ -23,7 +23,7 @@ from detdistill.train.step import Losses, TrainStep
 from detdistill.train.window import NonFiniteError, Window
 
 ADVICE = (
-    "The optimizer step was not taken; the last checkpoint holds good weights. "
+    "The optimizer step was not taken; a checkpoint, if there is one yet, holds good weights. "
     "Try a smaller learning rate, a smaller weight for this loss, or precision fp32."
 )
 
