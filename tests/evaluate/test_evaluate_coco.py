@@ -178,3 +178,10 @@ def test_numbers_from_arrays_are_taken_as_they_are() -> None:
     found = [{**FOUND[0], "bbox": np.array([0.0, 0, 50, 50]), "score": np.float64(0.9)}]
 
     assert evaluate(TRUTH, found) == evaluate(TRUTH, FOUND)
+
+
+def test_categories_that_share_a_name_are_told_apart() -> None:
+    twins = [{"id": 9, "name": "dog"}, {"id": 5, "name": "dog"}, {"id": 7, "name": "cat"}]
+    per_class = evaluate({**TRUTH, "categories": twins}, FOUND).per_class
+    assert set(per_class) == {"dog (9)", "dog (5)", "cat"}
+    assert per_class["dog (5)"] > 0

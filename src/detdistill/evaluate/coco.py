@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -165,14 +166,19 @@ def _installed() -> Library:
 
 
 def _per_class(categories: Sequence[Record], precision: Floats) -> dict[str, float]:
-    """Mean precision of each class; the array's classes are in the order of their ids."""
+    """Mean precision of each class; the array's classes are in the order of their ids.
+
+    Categories that share a name are told apart by their ids.
+    """
     ids = sorted(category["id"] for category in categories)
-    return {
-        category["name"]: _mean(
-            precision[:, :, ids.index(category["id"]), _ALL_AREAS, _MOST_DETECTIONS]
-        )
-        for category in categories
-    }
+    uses = Counter(category["name"] for category in categories)
+    per_class = {}
+    for category in categories:
+        shared = uses[category["name"]] > 1
+        name = f"{category['name']} ({category['id']})" if shared else category["name"]
+        values = precision[:, :, ids.index(category["id"]), _ALL_AREAS, _MOST_DETECTIONS]
+        per_class[name] = _mean(values)
+    return per_class
 
 
 def _mean(precision: Floats) -> float:
