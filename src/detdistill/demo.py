@@ -50,7 +50,7 @@ def _budget(data: str, *, teacher_steps: int, student_steps: int) -> Budget:
 
 
 BUDGETS: dict[str, Budget] = {
-    "tiny": _budget("shapes:tiny", teacher_steps=400, student_steps=250),
+    "tiny": _budget("shapes:tiny", teacher_steps=300, student_steps=200),
     "small": _budget("shapes", teacher_steps=2000, student_steps=1000),
 }
 """On two cores `tiny` is over within 90 seconds, `small` within ten minutes."""
@@ -103,7 +103,7 @@ def control(jobs: Sequence[grid.Job], folder: Path) -> grid.Job:
     The teacher's forward pass is part of that compute, the teacher's own training is not.
     """
     alone = next(job.experiment for job in jobs if job.name == STUDENT)
-    ratio = _step_ms(folder / COSTLIEST) / _step_ms(folder / STUDENT)
+    ratio = _step_cost(folder / COSTLIEST) / _step_cost(folder / STUDENT)
     longer = replace(alone, steps=max(alone.steps, round(alone.steps * ratio)))
     return grid.Job(name=EQUAL_COMPUTE, experiment=longer, folder=folder / EQUAL_COMPUTE)
 
@@ -135,5 +135,11 @@ def _row(run: Path) -> dict[str, Any]:
     return {**evaluation["metrics"], **shared, "run": str(run)}
 
 
-def _step_ms(run: Path) -> float:
-    return float(read_json(run / "evaluation.json")["cost"]["step_ms"])
+def _step_cost(run: Path) -> float:
+    """What a step costs: processor time, which busy neighbours do not stretch, or on a GPU time
+    by the clock.
+    """
+    evaluation = read_json(run / "evaluation.json")
+    if read_json(run / "environment.json")["gpu"]:
+        return float(evaluation["cost"]["step_ms"])
+    return float(evaluation["cost"]["cpu_seconds"]) / float(evaluation["step"])
