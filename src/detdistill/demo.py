@@ -136,8 +136,9 @@ def _row(run: Path) -> dict[str, Any]:
 
 
 def _step_cost(run: Path) -> float:
-    """What a step costs: processor time, which busy neighbours do not stretch, or on a GPU time
-    by the clock.
+    """What a step costs: processor time, or on a GPU time by the clock.
+
+    Busy neighbours stretch the clock's time, not the processor's.
     """
     evaluation = read_json(run / "evaluation.json")
     if read_json(run / "environment.json")["gpu"]:
