@@ -76,8 +76,8 @@ def studies(root: Path) -> dict[str, Study]:
     necks: dict[str, Methods] = {"fitnet": {"fitnet": {}}, "pkd": {"pkd": {}}}
     return {
         "defaults": Study(
-            teacher=BUDGETS["small"].teacher,
-            student=BUDGETS["small"].student,
+            teacher=of_length(BUDGETS["small"].teacher, 2000),
+            student=of_length(BUDGETS["small"].student, 1000),
             levels=(plenty, few),
             methods={**necks, **both, "tid": {"tid": {}}},
             control=True,
