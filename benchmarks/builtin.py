@@ -3,8 +3,7 @@
 `python -m benchmarks.builtin defaults` trains what is not there yet under `runs/builtin`, two at a
 time on two cores, and writes `docs/results/tables/defaults.md`. It can be stopped and started
 again. `published` does the same with the settings that the official implementation was measured
-with, on the built-in pictures and on the same pictures as a COCO folder of JPEG files, and
-`equal-images` with the defaults on as many images as those settings see.
+with, on the built-in pictures and on the same pictures as a COCO folder of JPEG files.
 """
 
 from __future__ import annotations
@@ -81,13 +80,6 @@ def studies(root: Path) -> dict[str, Study]:
             levels=(plenty, few),
             methods={**necks, **both, "tid": {"tid": {}}},
             control=True,
-        ),
-        "equal-images": Study(
-            teacher=of_length(BUDGETS["small"].teacher, 3000),
-            student=of_length(BUDGETS["small"].student, 1200),
-            levels=(plenty,),
-            methods={"crosskd+pkd": both["crosskd+pkd"]},
-            control=False,
         ),
         "published": Study(
             teacher=experiments.from_dict(recipes.load("benchmark/teacher")),
@@ -214,7 +206,7 @@ def _line(cells: Sequence[str]) -> str:
 def main() -> None:
     """Trains, and writes the tables."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("study", choices=("defaults", "equal-images", "published"))
+    parser.add_argument("study", choices=("defaults", "published"))
     parser.add_argument("--runs", type=Path, default=Path("runs/builtin"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=Path("docs/results/tables"))
