@@ -25,7 +25,7 @@ def demo(
     """Trains a teacher, a student alone and distilled students on built-in data, and reports.
 
     Args:
-        budget: tiny takes about a minute on two cores, small less than ten, full longer
+        budget: tiny takes about a minute on two cores, small less than ten
         out: folder for the runs, summary.json and report.html; what is finished there is kept
         overwrite: train anew what is there already
 
