@@ -20,7 +20,7 @@ from detdistill import data
 from detdistill.detectors import Detector
 from detdistill.evaluate.run import evaluating
 from detdistill.grid import cores
-from detdistill.structures import Batch, DetectorOutput, Reads
+from detdistill.structures import Batch, DetectorOutput, Reads, Towers
 from detdistill.train import engine, reach
 from detdistill.train import environment as machine
 from detdistill.train.assembly import Assembly, build
@@ -171,9 +171,10 @@ def _output(detector: Detector, batch: Batch, reads: Reads) -> DetectorOutput:
 
 def _maps(output: DetectorOutput) -> dict[str, tuple[Tensor, ...]]:
     maps = {"neck": output.neck}
-    for cut in sorted(output.trace.cls) if output.trace else ():
-        maps[f"classification tower after block {cut}"] = output.towers.cls[cut]
-        maps[f"box tower after block {cut}"] = output.towers.reg[cut]
+    if isinstance(output.trace, Towers):
+        for cut in sorted(output.trace.cls):
+            maps[f"classification tower after block {cut}"] = output.trace.cls[cut]
+            maps[f"box tower after block {cut}"] = output.trace.reg[cut]
     return maps | ({"backbone": output.backbone} if output.backbone else {})
 
 

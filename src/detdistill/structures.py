@@ -2,7 +2,8 @@
 
 Shape letters: B images, G padded objects, K classes, A priors per cell, L levels, H and W cells,
 N = all priors of an image (level by level, row by row, priors of a cell innermost),
-R = numbers per box as a head emits them, D padded detections. Boxes are xyxy in input pixels.
+R = numbers per box as a head emits them, P padded regions, Q object queries, S cells of all levels
+of an encoder, D padded detections. Boxes are xyxy in input pixels.
 """
 
 from __future__ import annotations
@@ -58,6 +59,12 @@ class Spec:
     quality: bool = False
     """Whether the head has a centerness branch."""
     backbone_channels: tuple[int, ...] = ()
+    pool_size: int = 0
+    """Cells per side of a region's features in a two-stage detector."""
+    queries: int = 0
+    """Q of a query detector."""
+    stages: int = 0
+    """Layers of a query detector's decoder, each of which predicts."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,6 +82,8 @@ class Reads:
     """Cuts of the head towers of both detectors; see `Towers`."""
     preactivation: bool = False
     """The towers before their activation instead of after it."""
+    encoder: bool = False
+    """The encoder's memory of both detectors; see `EncoderTrace`."""
     backbone: bool = False
 
     def __or__(self, other: Reads) -> Reads:
@@ -84,6 +93,7 @@ class Reads:
             targets=self.targets or other.targets,
             towers=self.towers | other.towers,
             preactivation=self.preactivation or other.preactivation,
+            encoder=self.encoder or other.encoder,
             backbone=self.backbone or other.backbone,
         )
 
@@ -232,12 +242,94 @@ def to_priors(values: Sequence[Tensor], priors: Levels) -> Tensor:
 
 @_structure
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Proposals:
+    """Regions of images in which a second stage looks for an object."""
+
+    boxes: Tensor
+    """(B, P, 4), without gradient."""
+    valid: Tensor
+    """(B, P) bool: a region, not padding."""
+
+
+@_structure
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegionPredictions:
+    """What the first stage of Faster R-CNN says; its second is asked by `RegionHead.classify`."""
+
+    rpn: DensePredictions
+    """Object or not, one class, for every anchor."""
+    proposals: Proposals
+    """The best of these boxes after NMS, best first."""
+
+
+@_structure
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegionScores:
+    """What the second stage of Faster R-CNN says of given regions."""
+
+    logits: Tensor
+    """(B, P, K + 1) for a softmax; the last is background."""
+    boxes: Tensor
+    """(B, P, K, R) for every class, to be read by `coder` with the region as prior."""
+    proposals: Proposals
+    coder: BoxCoder
+
+    def decoded(self) -> Tensor:
+        """(B, P, K, 4) boxes in pixels, at least float32."""
+        raw = self.boxes if self.boxes.dtype == torch.float64 else self.boxes.float()
+        regions = self.proposals.boxes.unsqueeze(2)
+        return self.coder.decode(raw, regions, torch.ones_like(regions[..., 0]))
+
+
+@_structure
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegionTrace:
+    """What the second stage looks at, from which it can resume."""
+
+    features: Tensor
+    """(B, P, C, size, size) pooled from the neck, before any layer of the second stage."""
+    proposals: Proposals
+
+
+@_structure
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueryPredictions:
+    """What every stage of Deformable DETR's decoder says, first to last, before any sigmoid."""
+
+    logits: tuple[Tensor, ...]
+    """(B, Q, K) per stage."""
+    boxes: tuple[Tensor, ...]
+    """(B, Q, 4) per stage, xyxy in pixels, at least float32."""
+
+
+@_structure
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EncoderTrace:
+    """What the decoder of Deformable DETR looks at, from which it can resume."""
+
+    memory: Tensor
+    """(B, S, C) of the last encoder layer, level by level, row by row."""
+    shapes: tuple[tuple[int, int], ...]
+    """Height and width of each level."""
+    valid_ratios: Tensor
+    """(B, L, 2) share of each level's width and height that is not padding."""
+    padding: Tensor
+    """(B, S) bool: a cell of the padding."""
+    sizes: Tensor
+    """(B, 2) height and width in pixels that boxes from 0 to 1 are multiplied with."""
+
+
+Predictions = DensePredictions | RegionPredictions | QueryPredictions
+
+
+@_structure
+@dataclass(frozen=True, kw_only=True, slots=True)
 class DetectorOutput:
     """Everything one detector said of a batch."""
 
     neck: Levels
-    predictions: DensePredictions | None = None
-    trace: Towers | None = None
+    predictions: Predictions | None = None
+    trace: Towers | EncoderTrace | None = None
     backbone: Levels | None = None
 
     def detached(self) -> DetectorOutput:
@@ -246,23 +338,76 @@ class DetectorOutput:
 
     @property
     def dense(self) -> DensePredictions:
-        """The predictions, for callers that declared that they read them."""
-        if self.predictions is None:
-            raise LookupError("predictions were not asked for: declare Reads(predictions=True)")
-        return self.predictions
+        """One-stage predictions, or the first stage's of a two-stage detector."""
+        if isinstance(self.predictions, RegionPredictions):
+            return self.predictions.rpn
+        return _asked(self.predictions, DensePredictions, "predictions=True")
+
+    @property
+    def regions(self) -> RegionPredictions:
+        """Two-stage predictions."""
+        return _asked(self.predictions, RegionPredictions, "predictions=True")
+
+    @property
+    def queries(self) -> QueryPredictions:
+        """Query predictions."""
+        return _asked(self.predictions, QueryPredictions, "predictions=True")
 
     @property
     def towers(self) -> Towers:
-        """The trace, for callers that declared which cuts they read."""
-        if self.trace is None:
-            raise LookupError("no tower cut was asked for: declare Reads(towers=...)")
-        return self.trace
+        """The trace of a dense head, with the cuts that were asked for."""
+        return _asked(self.trace, Towers, "towers=...")
+
+    @property
+    def encoder(self) -> EncoderTrace:
+        """The trace of a query detector."""
+        return _asked(self.trace, EncoderTrace, "encoder=True")
+
+
+Part = TypeVar("Part")
+
+
+def _asked(part: object, kind: type[Part], reads: str) -> Part:
+    """What is there because it was asked for, and is of the kind that the family makes."""
+    if isinstance(part, kind):
+        return part
+    found = "nothing" if part is None else type(part).__name__
+    raise LookupError(f"{found} is there, not {kind.__name__}: declare Reads({reads})")
+
+
+@_structure
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Regions:
+    """The regions on which a two-stage student is trained, and what it said of them."""
+
+    trace: RegionTrace
+    """The regions, sampled from the proposals and the objects, and their features."""
+    scores: RegionScores
+    labels: Tensor
+    """(B, P) class number, or K for background and padding."""
+    boxes: Tensor
+    """(B, P, 4) box of the assigned object; zeros for background."""
+
+
+@_structure
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Matches:
+    """Which query of a query detector has which object, per stage of its decoder."""
+
+    labels: Tensor
+    """(T, B, Q) class number, or K for background; T stages."""
+    boxes: Tensor
+    """(T, B, Q, 4) box of the matched object; zeros for background."""
 
 
 @_structure
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Targets:
-    """The student's label assignment, made once per step and shared by all who need it."""
+    """The student's label assignment, made once per step and shared by all who need it.
+
+    Of a two-stage detector these are its first stage's, where objects are of one class, and
+    `regions` has the second's. Of a query detector N is Q, of the last stage.
+    """
 
     labels: Tensor
     """(B, N) class number, or K for background."""
@@ -275,13 +420,40 @@ class Targets:
     positive priors of the batch, mean over ranks, at least 1."""
     rows: Tensor | None = None
     """(B, P) priors among which are all positives; P depends on shapes alone. None: all N."""
+    regions: Regions | None = None
+    """Of a two-stage detector."""
+    matches: Matches | None = None
+    """Of a query detector."""
 
 
 class Head(Protocol):
-    """A head that can go on from inside."""
+    """A dense head, which can go on from inside."""
 
     def resume(self, towers: Towers, *, start: int) -> DensePredictions:
         """Predictions from `towers.cls[start]` and `towers.reg[start]`."""
+
+
+class RegionHead(Protocol):
+    """The second stage of a two-stage detector."""
+
+    def pool(self, neck: Levels, proposals: Proposals) -> RegionTrace:
+        """The features of regions."""
+
+    def resume(self, trace: RegionTrace) -> RegionScores:
+        """What it says of pooled features."""
+
+    def classify(self, neck: Levels, proposals: Proposals) -> RegionScores:
+        """What it says of regions: `pool`, then `resume`."""
+
+
+class QueryHead(Protocol):
+    """The decoder of a query detector."""
+
+    def resume(self, trace: EncoderTrace) -> QueryPredictions:
+        """What all its stages say of an encoder's memory."""
+
+
+AnyHead = Head | RegionHead | QueryHead
 
 
 def local_mean(value: Tensor) -> Tensor:
@@ -298,8 +470,8 @@ class Step:
     teacher: DetectorOutput
     """Without gradient history."""
     targets: Targets
-    student_head: Head
-    teacher_head: Head
+    student_head: AnyHead
+    teacher_head: AnyHead
     """Its parameters are frozen; gradients pass through it to what it is given."""
     index: int = 0
     progress: float = 0.0

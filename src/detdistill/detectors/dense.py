@@ -10,7 +10,7 @@ from torch import Tensor
 
 from detdistill.detectors.architecture import Architecture
 from detdistill.detectors.backbones import Pyramid, build_backbone
-from detdistill.detectors.detector import Detector
+from detdistill.detectors.detector import Detector, within
 from detdistill.detectors.head import BoxActivation, DenseHead, linear
 from detdistill.detectors.selection import select
 from detdistill.structures import (
@@ -62,8 +62,6 @@ class DenseDetector(Detector):
     """Backbone, pyramid and dense head; the family's pieces are handed in."""
 
     head: DenseHead
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
@@ -75,7 +73,7 @@ class DenseDetector(Detector):
         bins: int | None = None,
         activation: BoxActivation = linear,
     ) -> None:
-        super().__init__()
+        super().__init__(architecture.preprocessing)
         self.architecture = architecture
         self.backbone = build_backbone(architecture.backbone)
         self.neck = Pyramid(
@@ -101,9 +99,6 @@ class DenseDetector(Detector):
             quality=architecture.quality_on is not None,
             backbone_channels=self.backbone.channels,
         )
-        preprocessing = architecture.preprocessing
-        self.register_buffer("mean", _per_channel(preprocessing.mean), persistent=False)
-        self.register_buffer("std", _per_channel(preprocessing.std), persistent=False)
 
     def forward(
         self, images: Tensor, sizes: Tensor | None = None, reads: Reads = EVERYTHING
@@ -120,15 +115,6 @@ class DenseDetector(Detector):
             trace=trace if reads.towers else None,
             backbone=backbone if reads.backbone else None,
         )
-
-    def normalise(self, images: Tensor, sizes: Tensor | None) -> Tensor:
-        """Zero mean, unit variance, in the detector's channel order; padding becomes zero."""
-        if self.architecture.preprocessing.bgr:
-            images = images.flip(1)
-        normal = (images.to(self.mean.dtype) - self.mean) / self.std
-        if sizes is None:
-            return normal
-        return normal * _within(sizes, images.shape[-2:]).unsqueeze(1)
 
     def criterion(
         self,
@@ -161,17 +147,6 @@ def priors_inside(predictions: DensePredictions, sizes: Tensor) -> Tensor:
         predictions.logits, predictions.strides, predictions.priors, strict=True
     ):
         shape = level.shape[-2:]
-        cells = _within((padded + stride - 1) // stride, shape).flatten(1)
+        cells = within((padded + stride - 1) // stride, shape).flatten(1)
         inside.append(cells.repeat_interleave(len(prior) // cells.shape[1], dim=1))
     return torch.cat(inside, dim=1)
-
-
-def _within(sizes: Tensor, shape: tuple[int, int] | torch.Size) -> Tensor:
-    """(B, H, W) bool: row and column are below each image's height and width."""
-    rows = torch.arange(shape[0], device=sizes.device) < sizes[:, :1]
-    columns = torch.arange(shape[1], device=sizes.device) < sizes[:, 1:]
-    return rows.unsqueeze(2) & columns.unsqueeze(1)
-
-
-def _per_channel(values: tuple[float, float, float]) -> Tensor:
-    return torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)

@@ -6,8 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from detdistill.detectors.architecture import Preprocessing
 from detdistill.structures import (
     EVERYTHING,
     Detections,
@@ -20,12 +22,33 @@ from detdistill.structures import (
 )
 
 
+_PREPROCESSING = Preprocessing()
+
+
 class Detector(nn.Module, ABC):
     """An object detector. It normalises its own input, so any two can share a batch."""
 
     spec: Spec
     architecture: Any
+    """A dataclass of plain values that its weights can be loaded into."""
     head: nn.Module
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, preprocessing: Preprocessing = _PREPROCESSING) -> None:
+        super().__init__()
+        self.bgr = preprocessing.bgr
+        self.register_buffer("mean", _per_channel(preprocessing.mean), persistent=False)
+        self.register_buffer("std", _per_channel(preprocessing.std), persistent=False)
+
+    def normalise(self, images: Tensor, sizes: Tensor | None) -> Tensor:
+        """Zero mean, unit variance, in the detector's channel order; padding becomes zero."""
+        if self.bgr:
+            images = images.flip(1)
+        normal = (images.to(self.mean.dtype) - self.mean) / self.std
+        if sizes is None:
+            return normal
+        return normal * within(sizes, images.shape[-2:]).unsqueeze(1)
 
     @abstractmethod
     def forward(
@@ -51,3 +74,14 @@ class Detector(nn.Module, ABC):
     @abstractmethod
     def detect(self, output: DetectorOutput, sizes: Tensor) -> Detections:
         """Objects found, at most a fixed number per image, clipped to `sizes` (B, 2)."""
+
+
+def within(sizes: Tensor, shape: tuple[int, int] | torch.Size) -> Tensor:
+    """(B, H, W) bool: row and column are below each image's height and width."""
+    rows = torch.arange(shape[0], device=sizes.device) < sizes[:, :1]
+    columns = torch.arange(shape[1], device=sizes.device) < sizes[:, 1:]
+    return rows.unsqueeze(2) & columns.unsqueeze(1)
+
+
+def _per_channel(values: tuple[float, float, float]) -> Tensor:
+    return torch.tensor(values, dtype=torch.float32).view(1, 3, 1, 1)

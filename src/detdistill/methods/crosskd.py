@@ -15,14 +15,14 @@ Differs: as in the released code, not the paper, the student's features are firs
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, cast
 
 from torch.nn import functional as F
 
 from detdistill import losses
 from detdistill.methods.mimicry import Mimicry, published
 from detdistill.methods.pair import same_classes, same_strides, same_towers
-from detdistill.structures import DensePredictions, Levels, Reads, Spec, Step, Towers
+from detdistill.structures import DensePredictions, Head, Levels, Reads, Spec, Step, Towers
 
 
 class CrossKD(Mimicry):
@@ -72,7 +72,7 @@ class CrossKD(Mimicry):
             cls={self.start: self.held(student.cls[self.start], teacher.cls[self.start])},
             reg={self.start: self.held(student.reg[self.start], teacher.reg[self.start])},
         )
-        return step.teacher_head.resume(towers, start=self.start)
+        return cast("Head", step.teacher_head).resume(towers, start=self.start)
 
     def held(self, student: Levels, teacher: Levels) -> Levels:
         """The student's features of one branch as they enter the teacher's layers."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from detdistill.detectors import Detector
-from detdistill.structures import DetectorOutput, Head, Reads
+from detdistill.structures import AnyHead, DetectorOutput, Reads
 
 
 class Frozen(nn.Module):
@@ -29,9 +29,9 @@ class Frozen(nn.Module):
         return self._held[0]
 
     @property
-    def head(self) -> Head:
+    def head(self) -> AnyHead:
         """The head, to go on from inside; gradients pass through it to what it is given."""
-        return cast("Head", self.detector.head)
+        return cast("AnyHead", self.detector.head)
 
     @torch.no_grad()
     def forward(self, images: Tensor, sizes: Tensor | None, reads: Reads) -> DetectorOutput:

@@ -13,8 +13,8 @@ from detdistill.detectors import Detector
 from detdistill.methods import Method, combine
 from detdistill.structures import (
     EVERYTHING,
+    AnyHead,
     Batch,
-    Head,
     Reads,
     Step,
 )
@@ -89,7 +89,7 @@ class TrainStep(nn.Module):
                 student=output,
                 teacher=handed_over(taught),
                 targets=targets,
-                student_head=cast("Head", self.student.head),
+                student_head=cast("AnyHead", self.student.head),
                 teacher_head=self.teacher.head,
                 index=index,
                 progress=progress,
