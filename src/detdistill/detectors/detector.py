@@ -21,7 +21,6 @@ from detdistill.structures import (
     local_mean,
 )
 
-
 _PREPROCESSING = Preprocessing()
 
 
