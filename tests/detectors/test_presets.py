@@ -102,3 +102,17 @@ def test_a_detector_needs_classes() -> None:
 def test_a_card_of_something_else_is_refused() -> None:
     with pytest.raises(UserError, match="does not describe"):
         detectors.from_card({"model": "yolo"})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backbone": "resnet18"}, "Backbone has entries, not 'resnet18'"),
+        ({"colour": "red"}, "colour"),
+        ({"family": "yolo"}, "yolo"),
+    ],
+)
+def test_a_card_with_foreign_entries_is_refused(change: dict[str, object], message: str) -> None:
+    card = detectors.to_card(detectors.describe("gfl-mini-w8", CLASSES))
+    with pytest.raises(UserError, match=message):
+        detectors.from_card({**card, **change})

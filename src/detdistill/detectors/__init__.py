@@ -1,6 +1,6 @@
 """Detectors: the students and the teachers."""
 
-from detdistill.detectors.architecture import Architecture
+from detdistill.detectors.architecture import AnyArchitecture, Architecture
 from detdistill.detectors.detector import Detector
 from detdistill.detectors.presets import (
     build,
@@ -12,6 +12,7 @@ from detdistill.detectors.presets import (
 )
 
 __all__ = [
+    "AnyArchitecture",
     "Architecture",
     "Detector",
     "build",

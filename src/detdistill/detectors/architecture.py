@@ -1,9 +1,9 @@
-"""What a dense detector is made of, as plain values: all but its weights."""
+"""What detectors are made of, as plain values: all but their weights."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import Field, dataclass
+from typing import Any, ClassVar, Literal, Protocol
 
 from detdistill.detectors.backbones import Backbone
 
@@ -18,6 +18,28 @@ class Preprocessing:
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     """Both in the detector's own channel order."""
     bgr: bool = False
+
+
+class AnyArchitecture(Protocol):
+    """What the architectures of all families share; each is a frozen dataclass of plain values."""
+
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
+
+    @property
+    def family(self) -> str:
+        """Under which it is listed in the presets."""
+
+    @property
+    def backbone(self) -> Backbone:
+        """The feature extractor."""
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names in the order of the class numbers."""
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """How images are normalised."""
 
 
 @dataclass(frozen=True, kw_only=True)

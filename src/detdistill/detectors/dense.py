@@ -61,6 +61,7 @@ class Assigner(Protocol):
 class DenseDetector(Detector):
     """Backbone, pyramid and dense head; the family's pieces are handed in."""
 
+    architecture: Architecture
     head: DenseHead
 
     def __init__(

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from detdistill.detectors.architecture import Preprocessing
+from detdistill.detectors.architecture import AnyArchitecture, Preprocessing
 from detdistill.structures import (
     EVERYTHING,
     Detections,
@@ -28,8 +27,8 @@ class Detector(nn.Module, ABC):
     """An object detector. It normalises its own input, so any two can share a batch."""
 
     spec: Spec
-    architecture: Any
-    """A dataclass of plain values that its weights can be loaded into."""
+    architecture: AnyArchitecture
+    """All that is needed to build it again, but for its weights."""
     head: nn.Module
     mean: Tensor
     std: Tensor

@@ -2,79 +2,26 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from types import MappingProxyType
-from typing import Any
+from typing import Any, cast, get_args
 
-from detdistill.detectors.architecture import Architecture, Points, Preprocessing, Selection
-from detdistill.detectors.atss import atss
+from detdistill.detectors.architecture import AnyArchitecture
 from detdistill.detectors.backbones import RESNET_BLOCKS, Backbone
-from detdistill.detectors.dense import DenseDetector
+from detdistill.detectors.dense_families import dense_families
 from detdistill.detectors.detector import Detector
-from detdistill.detectors.fcos import fcos
-from detdistill.detectors.gfl import gfl
-from detdistill.detectors.retinanet import OCTAVES, RATIOS, retinanet
+from detdistill.detectors.family import Family, Kind
+from detdistill.detectors.plain import from_plain
 from detdistill.errors import UserError, unknown_name
 
-FAMILIES: dict[str, Callable[[Architecture], DenseDetector]] = {
-    "gfl": gfl,
-    "atss": atss,
-    "retinanet": retinanet,
-    "fcos": fcos,
-}
+FAMILIES: dict[str, Family] = {**dense_families()}
+KINDS: tuple[Kind, ...] = get_args(Kind)
 SMALL_WIDTHS = (8, 16, 32)
-SMALL_CHANNELS = 32
-SMALL_DEVIATIONS = {"mini": 0.01, "quick": math.sqrt(2 / (9 * SMALL_CHANNELS))}
-"""Where the heads of the small detectors start: as published, or as He et al. (2015) advise.
-
-The first suits long trainings from pretrained backbones; from scratch, within some hundred steps,
-the second is far ahead. The networks are the same.
-"""
 
 _NAME = re.compile(
-    r"(?P<family>[a-z]+)-(?P<backbone>r\d+|mini|quick|timm/[\w.]+)(-w(?P<width>[\d.]+))?"
+    r"(?P<family>[a-z_]+)-(?P<backbone>r\d+|mini|quick|timm/[\w.]+)(-w(?P<width>[\d.]+))?"
 )
-
-
-FAMILY_SETTINGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "gfl": {},
-        "atss": {"quality_on": "reg"},
-        "retinanet": {
-            "extra_from": "backbone",
-            "norm_groups": 0,
-            "level_scales": False,
-            "anchor_scale": 4.0,
-            "anchor_octaves": OCTAVES,
-            "anchor_ratios": RATIOS,
-            "selection": Selection(nms_iou=0.5),
-        },
-        "fcos": {
-            "extra_relu": True,
-            "tower_bias": True,
-            "quality_on": "reg",
-            "anchor_scale": 0.0,
-            "anchor_offset": 0.5,
-            "points": Points(radius=1.5, in_strides=True, box_loss="giou"),
-        },
-    }
-)
-"""Where each family's standard configuration departs from the defaults."""
-SMALL_SETTINGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
-    {
-        "gfl": {"anchor_scale": 5.0, "norm_groups": 8},
-        "atss": {"anchor_scale": 5.0, "norm_groups": 8},
-        "retinanet": {"anchor_scale": 3.0},
-        "fcos": {
-            "norm_groups": 8,
-            "points": Points(limits=(32.0, 64.0), radius=1.5, in_strides=True, box_loss="giou"),
-        },
-    }
-)
-"""What images of about 128 pixels want otherwise."""
 
 
 def names() -> list[str]:
@@ -83,13 +30,13 @@ def names() -> list[str]:
     small = [
         f"{family}-{kind}-w{width}"
         for family in FAMILIES
-        for kind in SMALL_DEVIATIONS
+        for kind in KINDS
         for width in SMALL_WIDTHS
     ]
     return full + small
 
 
-def describe(name: str, classes: Sequence[str]) -> Architecture:
+def describe(name: str, classes: Sequence[str]) -> AnyArchitecture:
     """What a name stands for.
 
     Raises:
@@ -98,12 +45,11 @@ def describe(name: str, classes: Sequence[str]) -> Architecture:
     match = _NAME.fullmatch(name)
     if match is None or match["family"] not in FAMILIES:
         raise unknown_name("detector", name, names())
-    if match["backbone"] in SMALL_DEVIATIONS:
-        width = _first_width(name, match["width"])
-        return _small(match["family"], match["backbone"], width, tuple(classes))
-    if match["backbone"].startswith("r") and int(match["backbone"][1:]) not in RESNET_BLOCKS:
-        raise unknown_name("detector", name, names())
-    return _full(match["family"], match["backbone"], _multiplier(name, match["width"]), classes)
+    family = FAMILIES[match["family"]]
+    if match["backbone"] in KINDS:
+        narrow = Backbone(name="resnet18", width=_first_width(name, match["width"]))
+        return family.small(narrow, tuple(classes), cast("Kind", match["backbone"]))
+    return family.full(_backbone(name, match["backbone"], match["width"]), tuple(classes))
 
 
 def build(name: str, classes: Sequence[str]) -> Detector:
@@ -117,66 +63,42 @@ def build(name: str, classes: Sequence[str]) -> Detector:
     return from_architecture(describe(name, classes))
 
 
-def from_architecture(architecture: Architecture) -> Detector:
+def from_architecture(architecture: AnyArchitecture) -> Detector:
     """A detector with fresh weights."""
-    return FAMILIES[architecture.family](architecture)
+    return FAMILIES[architecture.family].build(architecture)
 
 
-def to_card(architecture: Architecture) -> dict[str, Any]:
+def to_card(architecture: AnyArchitecture) -> dict[str, Any]:
     """The architecture as plain JSON values."""
     return asdict(architecture)
 
 
-def from_card(card: dict[str, Any]) -> Architecture:
+def from_card(card: dict[str, Any]) -> AnyArchitecture:
     """The architecture that `to_card` described.
 
     Raises:
         UserError: the card is of another version or of something else.
     """
-    parts = {
-        "backbone": Backbone,
-        "points": Points,
-        "preprocessing": Preprocessing,
-        "selection": Selection,
-    }
-    card = {"points": {}, **card}
+    if "family" not in card:
+        raise UserError("The card does not describe a detector of this version: it has no family.")
+    if card["family"] not in FAMILIES:
+        raise unknown_name("detector family", card["family"], FAMILIES)
     try:
-        built = {key: kind(**_tuples(card[key])) for key, kind in parts.items()}
-        architecture = Architecture(**_tuples({**card, **built}))
-    except (KeyError, TypeError) as error:
+        architecture: AnyArchitecture = from_plain(FAMILIES[card["family"]].architecture, card)
+    except TypeError as error:
         raise UserError(
             f"The card does not describe a detector of this version: {error}."
         ) from error
-    if architecture.family not in FAMILIES:
-        raise unknown_name("detector family", architecture.family, FAMILIES)
     return architecture
 
 
-def _full(family: str, backbone: str, width: float, classes: Sequence[str]) -> Architecture:
-    """The detector of the papers: levels at strides 8 to 128, 256 channels, four convolutions."""
-    name = backbone if backbone.startswith("timm/") else f"resnet{backbone[1:]}"
-    return Architecture(
-        family=family,
-        backbone=Backbone(name=name, width=round(64 * width), stages=(2, 3, 4)),
-        classes=tuple(classes),
-        **FAMILY_SETTINGS[family],
-    )
-
-
-def _small(family: str, kind: str, width: int, classes: tuple[str, ...]) -> Architecture:
-    """A detector for images of about 128 pixels: strides 4 to 16, 32 channels, two convolutions."""
-    settings = {**FAMILY_SETTINGS[family], **SMALL_SETTINGS[family]}
-    return Architecture(
-        family=family,
-        backbone=Backbone(name="resnet18", width=width, stages=(1, 2, 3)),
-        classes=classes,
-        neck_channels=SMALL_CHANNELS,
-        extra_levels=0,
-        tower_channels=SMALL_CHANNELS,
-        tower_depth=2,
-        reg_max=8,
-        head_deviation=SMALL_DEVIATIONS[kind],
-        **settings,
+def _backbone(name: str, backbone: str, width: str | None) -> Backbone:
+    """The feature extractor that a full-size detector's name speaks of."""
+    if backbone.startswith("r") and int(backbone[1:]) not in RESNET_BLOCKS:
+        raise unknown_name("detector", name, names())
+    return Backbone(
+        name=backbone if backbone.startswith("timm/") else f"resnet{backbone[1:]}",
+        width=round(64 * _multiplier(name, width)),
     )
 
 
@@ -197,8 +119,3 @@ def _multiplier(name: str, width: str | None) -> float:
             f"Detector {name!r}: the width must be a multiple of 1/64 above 0, such as 0.25."
         )
     return multiplier
-
-
-def _tuples(values: dict[str, Any]) -> dict[str, Any]:
-    """JSON has lists where the dataclasses have tuples."""
-    return {key: tuple(v) if isinstance(v, list) else v for key, v in values.items()}

@@ -117,7 +117,7 @@ def fingerprint(detector: Detector) -> str:
     return digest.hexdigest()[:16]
 
 
-def _architecture(file: Path) -> detectors.Architecture:
+def _architecture(file: Path) -> detectors.AnyArchitecture:
     return detectors.from_card(_card(file)["architecture"])
 
 
