@@ -181,7 +181,10 @@ def standardise(maps: Tensor, *, lone: bool = True) -> Tensor:
     return (precise(maps) - mean) / (std + 1e-6)
 
 
-def with_statistics_of(maps: Tensor, model: Tensor) -> Tensor:
-    """The maps shifted and scaled, per channel, to another's mean and deviation: (B, C, H, W)."""
-    mean, std = channel_statistics(model)
-    return standardise(maps) * std + mean
+def with_statistics_of(maps: Tensor, model: Tensor, *, lone: bool = True) -> Tensor:
+    """The maps shifted and scaled, per channel, to another's mean and deviation: (B, C, H, W).
+
+    The other's are constant.
+    """
+    mean, std = channel_statistics(model.detach(), lone=lone)
+    return standardise(maps, lone=lone) * std + mean

@@ -17,6 +17,7 @@ from detdistill.detectors.backbones import Backbone
 from detdistill.detectors.head import DenseHead
 from detdistill.methods import combine
 from detdistill.methods.crosskd import CrossKD
+from detdistill.methods.mimicry import Comparison
 from detdistill.structures import (
     BoxCoder,
     DensePredictions,
@@ -69,7 +70,7 @@ def gfl_pred(case: Case) -> Mapping[str, Tensor]:
     settings = {"beta": case.setting("beta"), "temperature": case.setting("T")}
     method, step = _replayed(case, coder, _squares(case), settings, bins=bins)
     terms = method(step)
-    average = cast("CrossKD", method).confidence(step).sum()
+    average = _compared(method, step).confidence().sum()
     return {
         "loss": terms["cls"] + terms["box"],
         "cls": terms["cls"],
@@ -105,8 +106,13 @@ def fcos_pred(case: Case) -> Mapping[str, Tensor]:
         "loss": terms["cls"] + terms["box"],
         "cls": terms["cls"],
         "reg": terms["box"],
-        "denorm": cast("CrossKD", method).divisor(step),
+        "denorm": _compared(method, step).divisor,
     }
+
+
+def _compared(method: CrossKD, step: Step) -> Comparison:
+    said, wanted = method.compared(step)
+    return method.comparison(cast("DensePredictions", said), cast("DensePredictions", wanted), step)
 
 
 def _squares(case: Case) -> Levels:
@@ -290,7 +296,7 @@ def _step(case: Case, reads: Reads, student: DenseHead, teacher: DenseHead) -> S
 
 def _predictions(method: CrossKD, step: Step, start: int) -> dict[str, Tensor]:
     """Everything that was recorded on the way, level by level."""
-    crossed = method.predicted(step)
+    crossed = cast("DensePredictions", method.predicted(step))
     maps = {
         "reused_cls": crossed.logits,
         "reused_reg": crossed.boxes,

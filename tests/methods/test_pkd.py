@@ -80,3 +80,40 @@ def test_different_widths_are_refused_with_a_remedy() -> None:
 def test_a_level_that_does_not_exist_is_refused() -> None:
     with pytest.raises(UnsuitablePairError, match="level 3, but the necks have levels 0 to 2"):
         made(levels=(0, 3))
+
+
+@pytest.mark.parametrize(
+    ("on", "names"), [("cls", ["cls"]), ("reg", ["reg"]), ("head", ["cls", "reg"])]
+)
+def test_head_towers_can_correlate_instead_of_necks(on: str, names: list[str]) -> None:
+    method, step = made(on=on, cut=2), fakes.scene().step
+    assert method.reads.towers == {2}
+    terms = method(step)
+    assert list(terms) == [f"{name}{level}" for name in names for level in range(3)]
+    for name in names:
+        student, teacher = (getattr(o.towers, name)[2] for o in (step.student, step.teacher))
+        as_necks = dataclasses.replace(step.student, neck=student)
+        on_necks = with_teacher_neck(dataclasses.replace(step, student=as_necks), *teacher)
+        wanted = made()(on_necks)
+        assert all(torch.equal(terms[f"{name}{i}"], wanted[f"level{i}"]) for i in range(3))
+
+
+def test_necks_are_read_without_any_tower() -> None:
+    assert not made().reads.towers
+
+
+def test_a_block_that_the_towers_do_not_have_is_refused() -> None:
+    with pytest.raises(UnsuitablePairError, match="set cut from 0 to 2"):
+        made(on="head", cut=3)
+
+
+def test_heads_of_different_width_are_refused_though_their_necks_are_equal() -> None:
+    with pytest.raises(UnsuitablePairError, match="teacher's head has 12 channels"):
+        PKD(on="cls", cut=1).setup(fakes.spec(tower_channels=12), fakes.spec())
+
+
+@pytest.mark.filterwarnings("ignore:std")
+def test_one_element_is_nan_only_as_released() -> None:
+    step = fakes.scene(batch=1, size=8).step
+    assert all(term == 0 for term in made()(step).values())
+    assert all(term.isnan() for term in made(lone=False)(step).values())

@@ -1,33 +1,35 @@
-"""CrossKD: the student's head features go through the rest of the teacher's head.
+"""CrossKD: the student's features go through the rest of the teacher's head.
 
 What comes out should equal the teacher's predictions; the student's own last layers learn from the
 labels alone, so that the two do not pull at each other.
 
 Paper: Wang et al., "CrossKD: Cross-Head Knowledge Distillation for Object Detection", CVPR 2024
     (arXiv 2306.11369).
-Reads: the teacher's predictions, the head towers of both at one cut, the label assignment.
+Reads: the teacher's predictions, the head towers of both at one cut, the label assignment; of
+    two-stage detectors the student's regions, of query detectors the encoders.
 Differs: as in the released code, not the paper, the student's features are first given the
     teacher's mean and deviation per channel, and stand after the activation. All normalisers are
     means over ranks, and finite in batches without positives: FCOS's has a floor of 1 (released:
-    1e-6, a loss of millions) and the sum of the teacher's confidence one of 2^-23. The
-    statistics of one-element maps are finite.
+    `floor=1e-6`, a loss of millions) and the sum of the teacher's confidence one of 2^-23. Channels
+    of one element are finite (released: NaN, `lone=False`). No code was released for teachers with
+    other priors per cell (table 7), which are compared on their own priors, where a cell counts as
+    the student assigned it; for Faster R-CNN and Deformable DETR (table 11), whose features are not
+    aligned and whose distances are ours; and for table 12, where the target is constant.
 """
 
 from __future__ import annotations
 
 from typing import ClassVar, cast
 
-from torch.nn import functional as F
-
-from detdistill import losses
-from detdistill.methods.mimicry import Mimicry, published
-from detdistill.methods.pair import same_classes, same_strides, same_towers
-from detdistill.structures import DensePredictions, Head, Levels, Reads, Spec, Step, Towers
+from detdistill.methods import crossing
+from detdistill.methods.mimicry import Mimicry, Said, sampled
+from detdistill.structures import Head, QueryHead, Reads, RegionHead, Spec, Step
 
 
 class CrossKD(Mimicry):
     """Distance of the cross-head predictions from the teacher's."""
 
+    families: ClassVar[tuple[str, ...]] = ("dense", "region", "query")
     pulls: ClassVar[str] = "crossed predictions"
     citation: ClassVar[str] = """@inproceedings{wang2024crosskd,
   title = {{CrossKD}: Cross-Head Knowledge Distillation for Object Detection},
@@ -38,44 +40,43 @@ class CrossKD(Mimicry):
 }"""
 
     cut: int | None = None
-    """Blocks of the student's tower before the crossing, 0 crosses at the neck. None for the
-    released choice: all but the last block, in FCOS all but two."""
+    """Layers of a one-stage student's head before the crossing: 0 crosses at the neck, all of them
+    is prediction mimicking. None for the released choice: all but two, in FCOS all but three."""
     align: bool = True
-    """Give the student's features the teacher's mean and deviation."""
+    """Give the features of a one-stage student the teacher's mean and deviation."""
+    lone: bool = True
+    """Align channels of one element, too; in the released code they become NaN."""
     preactivation: bool = False
     """Cross before the activation, as the released source reads but does not run."""
+    strategy: crossing.Strategy = "a"
+    """Table 12's. `a`: the student's features, crossed, say what the teacher says; `b`: the student
+    says what the teacher's features, crossed, say; `c`: the student says what its own features,
+    crossed, say; `d`: the teacher's features, crossed, say what the teacher says."""
 
     @property
     def reads(self) -> Reads:
-        """One cut of the towers, the teacher's predictions, the assignment."""
-        return Reads(
-            predictions=True,
-            targets=True,
-            towers=frozenset({self.start}),
-            preactivation=self.preactivation,
-        )
+        """One cut of the towers, or what stands for it in the other families."""
+        return crossing.reads(self.place, preactivation=self.preactivation)
 
     def setup(self, teacher: Spec, student: Spec) -> None:
-        """Needs heads with towers of one width, on the same priors and classes."""
-        same_strides("crosskd", teacher, student)
-        same_classes("crosskd", teacher, student)
-        after = published(teacher).after
-        depth = min(teacher.tower_depth, student.tower_depth)
-        self.start = max(depth - after, 0) if self.cut is None else self.cut
-        same_towers("crosskd", self.start, teacher, student)
-        self.compare(teacher)
+        """Needs the same classes, and features of one form where they cross."""
+        self.place = crossing.place(self.cut, self.strategy, teacher, student)
+        self.compare(crossing.spoken_by(self.place, self.strategy, teacher, student))
 
-    def predicted(self, step: Step) -> DensePredictions:
+    def predicted(self, step: Step) -> Said:
         """What the teacher's head makes of the student's features."""
-        student, teacher = step.student.towers, step.teacher.towers
-        towers = Towers(
-            cls={self.start: self.held(student.cls[self.start], teacher.cls[self.start])},
-            reg={self.start: self.held(student.reg[self.start], teacher.reg[self.start])},
+        head, student, teacher = step.teacher_head, step.student, step.teacher
+        if self.place.family == "region":
+            return cast("RegionHead", head).resume(sampled(step).trace)
+        if self.place.family == "query":
+            return cast("QueryHead", head).resume(student.encoder)
+        if self.place.cut is None:
+            return student.dense
+        towers = crossing.entering(
+            student.towers, teacher.towers, self.place.cut, align=self.align, lone=self.lone
         )
-        return cast("Head", step.teacher_head).resume(towers, start=self.start)
+        return cast("Head", head).resume(towers, start=self.place.cut)
 
-    def held(self, student: Levels, teacher: Levels) -> Levels:
-        """The student's features of one branch as they enter the teacher's layers."""
-        if self.align:
-            student = tuple(map(losses.with_statistics_of, student, teacher))
-        return student if self.start == 0 else tuple(map(F.relu, student))
+    def compared(self, step: Step) -> tuple[Said, Said]:
+        """What is predicted, and what the teacher says; or as another strategy has it."""
+        return crossing.compared(self.strategy, self.predicted, step)

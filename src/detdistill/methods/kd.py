@@ -13,10 +13,9 @@ Differs: no code was released for CrossKD's baseline; distances, weights and div
 
 from __future__ import annotations
 
-import dataclasses
 from typing import ClassVar
 
-from detdistill.methods.mimicry import Mimicry
+from detdistill.methods.mimicry import Mimicry, common
 from detdistill.methods.pair import same_predictions
 from detdistill.structures import DensePredictions, Reads, Spec, Step
 
@@ -41,8 +40,7 @@ class KD(Mimicry):
     def setup(self, teacher: Spec, student: Spec) -> None:
         """Needs the same priors and classes."""
         same_predictions("kd", teacher, student)
-        bins = student.bins if teacher.bins == student.bins else None
-        self.compare(dataclasses.replace(student, bins=bins))
+        self.compare(common(student, teacher))
 
     def predicted(self, step: Step) -> DensePredictions:
         """What the student says."""

@@ -5,15 +5,29 @@ They differ in whose predictions these are.
 
 from __future__ import annotations
 
+import dataclasses
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Literal, NamedTuple, cast
 
+import torch
 from torch import Tensor
 
 from detdistill import boxes, losses
 from detdistill.methods.method import Method
-from detdistill.structures import DensePredictions, Spec, Step
+from detdistill.structures import (
+    DensePredictions,
+    QueryPredictions,
+    RegionHead,
+    Regions,
+    RegionScores,
+    Spec,
+    Step,
+    per_cell,
+)
+
+Said = DensePredictions | RegionScores | QueryPredictions
+"""Predictions that can be compared, of each family."""
 
 
 class Published(NamedTuple):
@@ -21,20 +35,64 @@ class Published(NamedTuple):
 
     cls_weight: float
     box_weight: float
-    after: int
+    after: int = 0
     """Tower blocks of the teacher that follow the cut."""
 
 
 DISTRIBUTIONS = Published(1.0, 4.0, after=1)
 ANCHORS = Published(1.0, 1.0, after=1)
 DISTANCES = Published(0.4, 0.75, after=2)
+OTHERS = Published(1.0, 1.0)
+"""Of two-stage and query detectors, for which nothing was released."""
 
 
 def published(spec: Spec) -> Published:
-    """GFL's, FCOS's, or ATSS's and RetinaNet's settings."""
+    """GFL's, FCOS's, ATSS's and RetinaNet's settings, or those of the other families."""
+    if spec.family != "dense":
+        return OTHERS
     if spec.bins is not None:
         return DISTRIBUTIONS
     return DISTANCES if isinstance(spec.coder, boxes.DistanceCoder) else ANCHORS
+
+
+def common(one: Spec, other: Spec) -> Spec:
+    """The first, without its distributions of edges if the other's have not equally many bins."""
+    return dataclasses.replace(one, bins=one.bins if one.bins == other.bins else None)
+
+
+def sampled(step: Step) -> Regions:
+    """The regions on which a two-stage student is trained."""
+    if step.targets.regions is None:
+        raise LookupError("the student has no second stage: see Spec.family")
+    return step.targets.regions
+
+
+@torch.no_grad()
+def own(step: Step) -> Said:
+    """What the teacher says; if it has two stages, of the student's regions."""
+    if step.targets.regions is not None:
+        head = cast("RegionHead", step.teacher_head)
+        return head.classify(step.teacher.neck, sampled(step).trace.proposals)
+    predictions = step.teacher.predictions
+    return predictions if isinstance(predictions, QueryPredictions) else step.teacher.dense
+
+
+class Comparison(NamedTuple):
+    """Predictions of one-stage heads, what they should be, and how much each prior counts."""
+
+    said: DensePredictions
+    wanted: DensePredictions
+    weight: Tensor
+    """(B, N) 0 where a prior is ignored."""
+    positive: Tensor
+    """(B, N) bool: assigned to an object by the student."""
+    divisor: Tensor
+    """()."""
+
+    def confidence(self) -> Tensor:
+        """(B, N) the best class probability that is wanted, 0 where a prior is ignored."""
+        best = losses.precise(self.wanted.flat_logits()).amax(dim=-1)
+        return best.sigmoid() * (self.weight > 0)
 
 
 class Mimicry(Method):
@@ -50,7 +108,9 @@ class Mimicry(Method):
     centerness_weight: float = 1.0
     """Of the centerness of anchor-based heads (ATSS), on positives."""
     beta: float = 1.0
-    """Exponent of the class term's distance."""
+    """Exponent of the class term's distance; 0 makes it plain binary cross entropy."""
+    cls_on: Literal["all", "positive", "negative"] = "all"
+    """Which priors the class term of one-stage heads counts, by the student's assignment."""
     temperature: float = 1.0
     """Of box distributions."""
     floor: float = 1.0
@@ -61,28 +121,45 @@ class Mimicry(Method):
         self.kind = kind = published(spec)
         self.bins = spec.bins
         self.background = len(spec.classes)
-        self.weights = (
-            kind.cls_weight if self.cls_weight is None else self.cls_weight,
-            kind.box_weight if self.box_weight is None else self.box_weight,
-        )
+        self.weights = {
+            "cls": kind.cls_weight if self.cls_weight is None else self.cls_weight,
+            "box": kind.box_weight if self.box_weight is None else self.box_weight,
+            "centerness": self.centerness_weight,
+        }
 
     @abstractmethod
-    def predicted(self, step: Step) -> DensePredictions:
+    def predicted(self, step: Step) -> Said:
         """What is compared with the teacher's predictions."""
+
+    def compared(self, step: Step) -> tuple[Said, Said]:
+        """What learns, and what it learns, which has no history."""
+        return self.predicted(step), own(step)
 
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`cls`, `box`, and `centerness` for heads that have it beside anchors."""
-        said, divisor = self.predicted(step), self.divisor(step)
-        terms = {
-            "cls": self.weights[0] * self._cls_term(said, step, divisor),
-            "box": self.weights[1] * self._box_term(said, step, divisor),
-        }
-        if self.kind is ANCHORS and said.quality and step.teacher.dense.quality:
-            term = self._centerness_term(said, step, divisor)
-            terms["centerness"] = self.centerness_weight * term
-        return terms
+        said, wanted = self.compared(step)
+        if isinstance(said, RegionScores):
+            terms = _of_regions(said, cast("RegionScores", wanted), step)
+        elif isinstance(said, QueryPredictions):
+            terms = _of_queries(said, cast("QueryPredictions", wanted), step, self.beta)
+        else:
+            terms = self._of_priors(said, cast("DensePredictions", wanted), step)
+        return {name: self.weights[name] * term for name, term in terms.items()}
 
-    def divisor(self, step: Step) -> Tensor:
+    def comparison(
+        self, said: DensePredictions, wanted: DensePredictions, step: Step
+    ) -> Comparison:
+        """Predictions, with what the student's assignment says of their priors."""
+        mine, targets = step.student.dense, step.targets
+        return Comparison(
+            said=said,
+            wanted=wanted,
+            weight=_at_priors_of(said, targets.weights, mine),
+            positive=_at_priors_of(said, targets.labels < self.background, mine),
+            divisor=self._divisor(step),
+        )
+
+    def _divisor(self, step: Step) -> Tensor:
         """The positives; for FCOS, the sum of their centerness."""
         if self.kind is not DISTANCES:
             return step.targets.positives
@@ -91,34 +168,88 @@ class Mimicry(Method):
         total = (central * (targets.labels < self.background)).sum()
         return step.world_mean(total).clamp(min=self.floor)
 
-    def confidence(self, step: Step) -> Tensor:
-        """(B, N) the teacher's best class probability, 0 where a prior is ignored."""
-        best = losses.precise(step.teacher.dense.flat_logits()).amax(dim=-1)
-        return best.sigmoid() * (step.targets.weights > 0)
+    def _of_priors(
+        self, said: DensePredictions, wanted: DensePredictions, step: Step
+    ) -> dict[str, Tensor]:
+        comparison = self.comparison(said, wanted, step)
+        terms = {"cls": self._cls_term(comparison), "box": self._box_term(comparison, step)}
+        if self.kind is ANCHORS and said.quality and wanted.quality:
+            terms["centerness"] = _centerness_term(comparison)
+        return terms
 
-    def _cls_term(self, said: DensePredictions, step: Step, divisor: Tensor) -> Tensor:
-        target = losses.precise(step.teacher.dense.flat_logits()).sigmoid()
+    def _cls_term(self, comparison: Comparison) -> Tensor:
+        said, wanted, weight, positive, divisor = comparison
+        target = losses.precise(wanted.flat_logits()).sigmoid()
         loss = losses.soft_focal_loss(said.flat_logits(), target, self.beta).sum(dim=-1)
-        return losses.weighted_mean(loss, step.targets.weights, divisor)
+        if self.cls_on != "all":
+            weight = weight * (positive if self.cls_on == "positive" else ~positive)
+        return losses.weighted_mean(loss, weight, divisor)
 
-    def _box_term(self, said: DensePredictions, step: Step, divisor: Tensor) -> Tensor:
+    def _box_term(self, comparison: Comparison, step: Step) -> Tensor:
         """Over the teacher's confidence for distributions, over the positives for boxes."""
-        teacher, confidence = step.teacher.dense, self.confidence(step)
+        said, wanted, confidence = comparison.said, comparison.wanted, comparison.confidence()
         if self.bins is None:
             distance = losses.log_iou_loss if self.kind is DISTANCES else losses.giou_loss
-            loss = distance(said.decoded(), teacher.decoded())
-            return losses.weighted_mean(loss, confidence, divisor)
+            loss = distance(said.decoded(), wanted.decoded())
+            return losses.weighted_mean(loss, confidence, comparison.divisor)
         edges = losses.kl_divergence(
             said.flat_boxes().unflatten(-1, (4, self.bins)),
-            teacher.flat_boxes().unflatten(-1, (4, self.bins)),
+            wanted.flat_boxes().unflatten(-1, (4, self.bins)),
             self.temperature,
         )
         total = step.world_mean(confidence.sum()).clamp(min=losses.EPS)
         return (edges.mean(dim=-1) * confidence).sum() / total
 
-    def _centerness_term(self, said: DensePredictions, step: Step, divisor: Tensor) -> Tensor:
-        """On the student's positives."""
-        target = losses.precise(step.teacher.dense.flat_quality()).sigmoid()
-        positive = step.targets.labels < self.background
-        loss = losses.soft_bce(said.flat_quality(), target)
-        return losses.weighted_mean(loss, positive, divisor)
+
+def _centerness_term(comparison: Comparison) -> Tensor:
+    """On the student's positives."""
+    target = losses.precise(comparison.wanted.flat_quality()).sigmoid()
+    loss = losses.soft_bce(comparison.said.flat_quality(), target)
+    return losses.weighted_mean(loss, comparison.positive, comparison.divisor)
+
+
+def _at_priors_of(said: DensePredictions, flat: Tensor, mine: DensePredictions) -> Tensor:
+    """(B, N) of the student's priors -> (B, N') of the priors of `said`, in the same cells.
+
+    Where a cell has another number of them, each is 1 if any of the student's is not 0.
+    """
+    count = sum(map(len, said.priors))
+    if flat.shape[1] == count:
+        return flat
+    cells = per_cell(flat > 0, mine.logits).to(flat.dtype)
+    return cells.repeat_interleave(count // cells.shape[1], dim=1)
+
+
+def _of_regions(said: RegionScores, wanted: RegionScores, step: Step) -> dict[str, Tensor]:
+    """Divergence of the classes, and GIoU of the box of the class that is surest of an object.
+
+    Both are means over the regions of all images; boxes count by the teacher's confidence.
+    """
+    valid = wanted.proposals.valid
+    count = step.world_mean(valid.to(wanted.boxes).sum()).clamp(min=1)
+    cls = losses.kl_divergence(said.logits, wanted.logits)
+    confidence, surest = losses.precise(wanted.logits).softmax(dim=-1)[..., :-1].max(dim=-1)
+    rows = surest[..., None, None].expand(-1, -1, 1, 4)
+    mine, theirs = (scores.decoded().gather(2, rows).squeeze(2) for scores in (said, wanted))
+    box = losses.giou_loss(mine, theirs) * confidence
+    return {"cls": (cls * valid).sum() / count, "box": (box * valid).sum() / count}
+
+
+def _of_queries(
+    said: QueryPredictions, wanted: QueryPredictions, step: Step, beta: float
+) -> dict[str, Tensor]:
+    """Distance of the class scores, and GIoU of the boxes, which count by the teacher's confidence.
+
+    Sums over the stages of the decoder, divided by the objects, as the decoder's own losses are.
+    """
+    targets = [losses.precise(logits).sigmoid() for logits in wanted.logits]
+    cls = [
+        losses.soft_focal_loss(logits, target, beta).sum()
+        for logits, target in zip(said.logits, targets, strict=True)
+    ]
+    box = [
+        (losses.giou_loss(mine, theirs) * target.amax(dim=-1)).sum()
+        for mine, theirs, target in zip(said.boxes, wanted.boxes, targets, strict=True)
+    ]
+    divisor = step.targets.positives
+    return {"cls": torch.stack(cls).sum() / divisor, "box": torch.stack(box).sum() / divisor}

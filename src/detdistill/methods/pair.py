@@ -14,6 +14,16 @@ Adapter = Literal["auto", "none", "conv1", "conv3"]
 """A convolution of size 1 or 3, or no layer; `auto` is `conv1` where the widths differ."""
 
 
+def same_family(method: str, teacher: Spec, student: Spec) -> None:
+    """Refuses detectors whose predictions are made in different ways."""
+    if teacher.family != student.family:
+        raise UnsuitablePairError(
+            f"{method} needs two detectors of one family, but the teacher is a {teacher.family} "
+            f"one and the student a {student.family} one: choose such a pair, or a method that "
+            "reads only the neck, such as pkd."
+        )
+
+
 def same_level_count(method: str, teacher: Spec, student: Spec) -> None:
     """Refuses pyramids of different height."""
     if len(teacher.strides) != len(student.strides):
@@ -75,8 +85,8 @@ def same_predictions(method: str, teacher: Spec, student: Spec) -> None:
     same_priors(method, teacher, student)
 
 
-def same_towers(method: str, cut: int, teacher: Spec, student: Spec) -> None:
-    """Refuses heads in which the teacher's cannot go on from the student's after block `cut`."""
+def within_towers(method: str, cut: int, teacher: Spec, student: Spec) -> None:
+    """Refuses a block of the head towers that not both have; 0 is the neck."""
     depth = min(teacher.tower_depth, student.tower_depth)
     if not 0 <= cut <= depth:
         raise UnsuitablePairError(
@@ -84,6 +94,11 @@ def same_towers(method: str, cut: int, teacher: Spec, student: Spec) -> None:
             f"blocks (teacher {teacher.tower_depth}, student {student.tower_depth}); set cut from "
             f"0 to {depth}."
         )
+
+
+def same_towers(method: str, cut: int, teacher: Spec, student: Spec) -> None:
+    """Refuses heads in which the teacher's cannot go on from the student's after block `cut`."""
+    within_towers(method, cut, teacher, student)
     wide, narrow = (s.tower_channels if cut else s.channels for s in (teacher, student))
     if wide != narrow:
         raise UnsuitablePairError(
@@ -91,7 +106,28 @@ def same_towers(method: str, cut: int, teacher: Spec, student: Spec) -> None:
             f"{cut} they have {narrow} channels and the teacher's {wide}: choose heads of one "
             "width, or a method with adapters, such as fitnet."
         )
-    same_priors(method, teacher, student)
+
+
+def same_widths(method: str, teacher: Spec, student: Spec, *, cut: int = 0) -> None:
+    """Refuses necks, or behind block `cut` of the towers heads, of different width."""
+    wide, narrow = (s.tower_channels if cut else s.channels for s in (teacher, student))
+    part = "head" if cut else "neck"
+    if wide != narrow:
+        raise UnsuitablePairError(
+            f"{method} compares channel with channel, but the teacher's {part} has {wide} channels "
+            f"and the student's {narrow}: choose {part}s of one width, or fitnet, which has "
+            "adapters."
+        )
+
+
+def same_region_features(method: str, teacher: Spec, student: Spec) -> None:
+    """Refuses two-stage detectors that look at regions in different detail."""
+    if teacher.pool_size != student.pool_size:
+        raise UnsuitablePairError(
+            f"{method} shows the teacher's second stage the student's region features, but the "
+            f"teacher pools {teacher.pool_size} cells per side and the student "
+            f"{student.pool_size}: choose detectors that pool equally many."
+        )
 
 
 def adapters(method: str, kind: Adapter, teacher: Spec, student: Spec) -> nn.ModuleList:
