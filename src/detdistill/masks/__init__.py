@@ -1,0 +1,62 @@
+"""Where in an image it matters: maps of weights over the cells, made from truth and predictions.
+
+Everything here is constant to the gradient. Shape letters: B images, P points (the cells of all
+levels, fine to coarse, row by row), A boxes per point, K classes, G padded objects. Computed in
+float64 where orders and thresholds decide and rounding must not.
+"""
+
+from __future__ import annotations
+
+from detdistill.masks.chance import uniform
+from detdistill.masks.objects import (
+    Decay,
+    background_shares,
+    inside_objects,
+    nearness,
+    object_level,
+    object_shares,
+)
+from detdistill.masks.priors import (
+    FineGrainedScope,
+    RegionDistance,
+    fine_grained,
+    mean_plus_deviation,
+    nearest_priors,
+    valuable_region,
+)
+from detdistill.masks.quality import ClassScore, PointQuality, point_quality
+from detdistill.masks.ranking import (
+    by_group,
+    count_of,
+    most_different,
+    ranking,
+    survivors,
+    top_points,
+    weak_points,
+)
+
+__all__ = [
+    "ClassScore",
+    "Decay",
+    "FineGrainedScope",
+    "PointQuality",
+    "RegionDistance",
+    "background_shares",
+    "by_group",
+    "count_of",
+    "fine_grained",
+    "inside_objects",
+    "mean_plus_deviation",
+    "most_different",
+    "nearest_priors",
+    "nearness",
+    "object_level",
+    "object_shares",
+    "point_quality",
+    "ranking",
+    "survivors",
+    "top_points",
+    "uniform",
+    "valuable_region",
+    "weak_points",
+]

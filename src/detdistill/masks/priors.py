@@ -1,0 +1,130 @@
+"""Which priors, the boxes that a head starts from, belong to an object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from detdistill import boxes
+from detdistill.masks.exact import exact, padded
+from detdistill.masks.objects import object_level
+from detdistill.structures import Truth
+
+RegionDistance = Literal["covered", "iou"]
+FineGrainedScope = Literal["own", "each", "image"]
+
+
+@torch.no_grad()
+def nearest_priors(
+    priors: Tensor, counts: Sequence[int], corners: Tensor, inside: Tensor, topk: int
+) -> Tensor:
+    """The `topk` priors of each level that are nearest to each object's centre, as indices.
+
+    Args:
+        priors: (N, 4).
+        counts: priors of each level, which sum to N.
+        corners: (B, G, 4) the objects.
+        inside: (B, N) which priors lie within their image.
+        topk: how many per level, fewer where a level has fewer.
+
+    Returns:
+        (B, G, C), level by level.
+    """
+    offsets = boxes.centers(priors) - boxes.centers(corners).unsqueeze(2)
+    distances = offsets.pow(2).sum(dim=-1).sqrt()
+    distances = distances.masked_fill(~inside.unsqueeze(1), torch.inf)
+    found, start = [], 0
+    for level in distances.split(list(counts), dim=2):
+        size = level.shape[2]
+        found.append(level.topk(min(topk, size), dim=2, largest=False).indices + start)
+        start += size
+    return torch.cat(found, dim=2)
+
+
+@torch.no_grad()
+def mean_plus_deviation(values: Tensor, usable: Tensor) -> Tensor:
+    """(B, G, C) -> (B, G, 1) mean plus unbiased standard deviation over what is usable."""
+    count = usable.sum(dim=2, keepdim=True)
+    mean = (values * usable).sum(dim=2, keepdim=True) / count.clamp(min=1)
+    squares = ((values - mean).pow(2) * usable).sum(dim=2, keepdim=True)
+    return mean + (squares / (count - 1).clamp(min=1)).sqrt()
+
+
+@torch.no_grad()
+def valuable_region(
+    priors: Tensor,
+    counts: Sequence[int],
+    truth: Truth,
+    *,
+    inside: Tensor,
+    ratio: float,
+    topk: int = 9,
+    nearness: RegionDistance = "covered",
+) -> Tensor:
+    """LD's ring of priors that are near to an object but not as near as its positives.
+
+    Args:
+        priors: (N, 4).
+        counts: priors of each level, which sum to N.
+        truth: the objects.
+        inside: (B, N) which priors lie within their image.
+        ratio: the ring reaches down to this share of the threshold of the positives.
+        topk: candidates per level, of which the threshold is made, as the label assignment does.
+        nearness: of a prior to an object, less the distance of their centres: `covered` is the
+            share of the prior that the object covers, `iou` the overlap of both (DIoU).
+
+    Returns:
+        (B, N) the largest IoU with an object in whose ring the prior lies; 0 in no ring.
+    """
+    corners, valid = truth.boxes.unsqueeze(2), truth.valid.unsqueeze(2)
+    if truth.valid.shape[1] == 0:
+        return priors.new_zeros(inside.shape)
+    overlap = boxes.iou(priors, corners)  # (B, G, N)
+    nearest = nearest_priors(priors, counts, truth.boxes, inside, topk)
+    usable = inside.unsqueeze(1).expand_as(overlap).gather(2, nearest)
+    threshold = mean_plus_deviation(overlap.gather(2, nearest), usable)
+    shared = overlap if nearness == "iou" else boxes.intersection_over_first(priors, corners)
+    near = shared - boxes.center_distance(priors, corners)
+    ring = (near >= ratio * threshold) & (near < threshold) & valid & inside.unsqueeze(1)
+    return (overlap * ring).amax(dim=1)
+
+
+@torch.no_grad()
+def fine_grained(
+    priors: Sequence[Tensor],
+    truth: Truth,
+    *,
+    ratio: float = 0.5,
+    scope: FineGrainedScope = "own",
+    legacy: bool = False,
+) -> Tensor:
+    """Priors that overlap an object nearly as much as its best prior does.
+
+    Args:
+        priors: (n, 4) per level, N in all.
+        truth: the objects.
+        ratio: a prior's overlap is above this share of the best.
+        scope: the best on the level that the object's size assigns it to, and no other level;
+            the best on `each` level; or the best in the `image`.
+        legacy: boxes end a pixel later, as they did before COCO.
+
+    Returns:
+        (B, N) bool.
+    """
+    corners, _, valid = padded(truth)
+    end = corners.new_tensor([0.0, 0.0, 1.0, 1.0]) * legacy
+    parts = [
+        boxes.iou(exact(level) + end, corners.unsqueeze(2) + end)  # (B, G, n)
+        for level in priors
+    ]
+    best = torch.cat([part.amax(dim=2, keepdim=True) for part in parts], dim=2)  # (B, G, L)
+    if scope == "image":
+        best = best.amax(dim=2, keepdim=True).expand_as(best)
+    near = [part > ratio * best[..., i : i + 1] for i, part in enumerate(parts)]
+    if scope == "own":
+        own = object_level(corners, len(priors))
+        near = [part & (own == i).unsqueeze(-1) for i, part in enumerate(near)]
+    return (torch.cat(near, dim=2) & valid.unsqueeze(-1)).any(dim=1)
