@@ -25,7 +25,7 @@ from detdistill.masks.priors import (
     valuable_region,
 )
 from detdistill.masks.quality import ClassScore, PointQuality, point_quality
-from detdistill.masks.ranking import (
+from detdistill.masks.order import (
     by_group,
     count_of,
     most_different,
