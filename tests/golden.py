@@ -13,7 +13,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from tests.golden_cases import crosskd, detection, heads, necks, tid
+from tests.golden_cases import crosskd, defeat, detection, heads, necks, tid
 from tests.golden_cases.case import Family, MismatchError, check
 
 FAMILIES: dict[str, Family] = {
@@ -37,6 +37,10 @@ FAMILIES: dict[str, Family] = {
     "ld_vlr_": heads.valuable_region,
     "pkd_resize_": necks.pkd_resize,
     "pkd_": necks.pkd,
+    "defeat_mask_": defeat.mask,
+    "defeat_neck_": defeat.neck,
+    "defeat_backbone": defeat.neck,
+    "defeat_cls_": defeat.cls,
     "defeat_neck_all": necks.fitnet,
     "defeat_neck_fgfi": necks.fgfi_pyramid,
     "fgd_": necks.fgd,
@@ -48,7 +52,6 @@ FAMILIES: dict[str, Family] = {
 """By the beginning of the name; the longest that fits counts."""
 
 NOT_YET = (
-    "defeat_",
     "gid_",
     "pfi_",
     "rm_",

@@ -6,6 +6,10 @@ shape, K classes. All compute in float32 or better, whatever autocast made of th
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
+from typing import Literal
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -14,6 +18,9 @@ from detdistill import boxes
 
 EPS = 2.0**-23
 """What mmdet 3 adds to a divisor: the distance from 1 to the next float32."""
+
+Fading = Literal["none", "linear", "cosine"]
+"""How the weight of a loss falls to nothing by the end of a training."""
 
 
 def precise(x: Tensor) -> Tensor:
@@ -135,6 +142,25 @@ def log_iou_loss(predicted: Tensor, target: Tensor) -> Tensor:
 def squared_error(student: Tensor, teacher: Tensor) -> Tensor:
     """Squared difference of each number: (...) and (...) -> (...)."""
     return (precise(student) - precise(teacher)).square()
+
+
+def half_mean(error: Tensor, weight: Tensor, world_mean: Callable[[Tensor], Tensor]) -> Tensor:
+    """Half the weighted mean of squared errors, over all ranks; 0 where nothing has a weight.
+
+    Args:
+        error: (...) such as the mean over the channels of each cell.
+        weight: (...) numbers or bool.
+        world_mean: mean of the sum of the weights over ranks; see `Step`.
+    """
+    weight = weight.to(error)
+    return (error * weight).sum() / (2 * world_mean(weight.sum())).clamp(min=EPS)
+
+
+def faded(kind: Fading, progress: float) -> float:
+    """What is left of a weight when a share `progress` of the training is done: 1 to 0."""
+    if kind == "linear":
+        return 1 - progress
+    return (1 + math.cos(math.pi * progress)) / 2 if kind == "cosine" else 1.0
 
 
 def kl_divergence(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:

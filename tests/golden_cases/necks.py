@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -74,7 +74,7 @@ def fgd(case: Case) -> Mapping[str, Tensor]:
         "relation_weight": case.setting("lambda_fgd"),
         "temperature": case.setting("temp"),
     }
-    method, step = _made("fgd", settings, (case.leaf("pred_S"),), (case["pred_T"],))
+    method, step = made("fgd", settings, (case.leaf("pred_S"),), (case["pred_T"],))
     method = cast("FGD", method)
     sizes = torch.tensor(case.setting("img_shapes"))
     step = dataclasses.replace(step, truth=truth_of(case, sizes))
@@ -118,7 +118,7 @@ def _load(layer: Module, case: Case, name: str, ignored: tuple[str, ...] = ()) -
 
 def mgd(case: Case) -> Mapping[str, Tensor]:
     settings = {"weight": case.setting("alpha_mgd"), "blank": case.setting("lambda_mgd")}
-    method, step = _made("mgd", settings, (case.leaf("pred_S"),), (case["pred_T"],))
+    method, step = made("mgd", settings, (case.leaf("pred_S"),), (case["pred_T"],))
     method = cast("MGD", method)
     _load(method.adapters[0], case, "align")
     _load(method.generators[0], case, "generation")
@@ -139,7 +139,7 @@ def frs(case: Case) -> Mapping[str, Tensor]:
     student, teacher = case.leaf_levels("stu"), case.levels("tea")
     count, strides = case.setting("num_anchors"), tuple(8 * 2**i for i in range(len(teacher)))
     spec = {"priors_per_cell": count, "classes": tuple("abcdefgh"[: case.setting("num_classes")])}
-    method, step = _made("frs", settings, student, teacher, strides, **spec)
+    method, step = made("frs", settings, student, teacher, strides, **spec)
 
     def said(neck: Levels, logits: Levels) -> DetectorOutput:
         predictions = DensePredictions(
@@ -182,7 +182,7 @@ def fgfi(case: Case) -> Mapping[str, Tensor]:
     stride, count = case.setting("stride"), len(scales) * len(ratios)
     neck, recorded = (case.leaf("stu"),), case["gt_boxes"]
     spec = {"priors_per_cell": count}
-    method, step = _made("fgfi", settings, neck, (case["tea"],), (stride,), **spec)
+    method, step = made("fgfi", settings, neck, (case["tea"],), (stride,), **spec)
     valid = (recorded[..., 2] > recorded[..., 0]) & (recorded[..., 3] > recorded[..., 1])
     truth = Truth(
         boxes=recorded[..., :4],
@@ -191,7 +191,7 @@ def fgfi(case: Case) -> Mapping[str, Tensor]:
         crowd=torch.zeros_like(valid),
         sizes=torch.zeros(len(recorded), 2),
     )
-    step = _with_anchors(dataclasses.replace(step, truth=truth), (case["anchors"],), (stride,))
+    step = with_anchors(dataclasses.replace(step, truth=truth), (case["anchors"],), (stride,))
     (mask,) = cast("FGFI", method).cells(step)
     pairs = []
     for slot in range(valid.shape[1]):  # one object at a time, so that pairs can be counted
@@ -213,12 +213,12 @@ def fgfi_pyramid(case: Case) -> Mapping[str, Tensor]:
     case.setting("image_hw")
     strides = tuple(case.setting("strides"))
     neck, teacher = case.leaf_levels("stu"), case.levels("tea")
-    method, step = _made(
+    method, step = made(
         "fgfi", {"weight": case.setting("hint_neck_w")}, neck, teacher, strides, priors_per_cell=3
     )
     step = dataclasses.replace(step, truth=truth_of(case))
     pairs = zip(neck, strides, strict=True)
-    step = _with_anchors(step, tuple(_anchors(level, s).to(level) for level, s in pairs), strides)
+    step = with_anchors(step, tuple(anchors(level, s).to(level) for level, s in pairs), strides)
     cells = cast("FGFI", method).cells(step)
     if any((a != b).any() for a, b in zip(cells, case.levels("mask"), strict=True)):
         raise MismatchError("a mask differs")
@@ -226,17 +226,23 @@ def fgfi_pyramid(case: Case) -> Mapping[str, Tensor]:
     return {"loss": term, "losskd_neck": term}
 
 
-def _anchors(level: Tensor, stride: int) -> Tensor:
-    """(H·W·3, 4) of 8 strides and three shapes, around the cells' corners."""
+def anchors(
+    level: Tensor,
+    stride: int,
+    ratios: Sequence[float] = (0.5, 1, 2),
+    scales: Sequence[float] = (8,),
+) -> Tensor:
+    """(H·W·A, 4) of some sizes in strides and shapes, around the cells' corners."""
     height, width = level.shape[-2:]
     y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
     middle = (torch.stack([x, y], dim=-1) * stride).reshape(-1, 1, 2)
-    tall = torch.tensor([0.5, 1.0, 2.0]).sqrt()
-    half = torch.stack([1 / tall, tall], dim=-1) * 4 * stride
+    tall = torch.tensor(ratios).sqrt()
+    shapes = torch.stack([1 / tall, tall], dim=-1).unsqueeze(1)  # (ratios, 1, 2)
+    half = (shapes * torch.tensor(scales).view(-1, 1) * stride / 2).flatten(0, 1)
     return torch.cat([middle - half, middle + half], dim=-1).flatten(0, 1)
 
 
-def _with_anchors(step: Step, anchors: Levels, strides: tuple[int, ...]) -> Step:
+def with_anchors(step: Step, anchors: Levels, strides: tuple[int, ...]) -> Step:
     predictions = DensePredictions(
         logits=(), boxes=(), priors=anchors, strides=strides, coder=cast("BoxCoder", None)
     )
@@ -244,7 +250,7 @@ def _with_anchors(step: Step, anchors: Levels, strides: tuple[int, ...]) -> Step
     return dataclasses.replace(step, student=said)
 
 
-def _made(
+def made(
     name: str,
     settings: Mapping[str, object],
     student: Levels,
@@ -278,5 +284,5 @@ def _run(
     strides: tuple[int, ...],
 ) -> Mapping[str, Tensor]:
     """The terms of a method that reads only the necks."""
-    method, step = _made(name, settings, student, teacher, strides)
+    method, step = made(name, settings, student, teacher, strides)
     return method(step)

@@ -7,24 +7,18 @@ float64 where orders and thresholds decide and rounding must not.
 
 from __future__ import annotations
 
-from detdistill.masks.chance import uniform
+from detdistill.masks.chance import as_many, scattered, uniform
 from detdistill.masks.objects import (
     Decay,
     background_shares,
+    gaussian_cells,
     inside_objects,
     nearness,
+    object_cells,
     object_level,
     object_shares,
+    pyramid,
 )
-from detdistill.masks.priors import (
-    FineGrainedScope,
-    RegionDistance,
-    fine_grained,
-    mean_plus_deviation,
-    nearest_priors,
-    valuable_region,
-)
-from detdistill.masks.quality import ClassScore, PointQuality, point_quality
 from detdistill.masks.order import (
     by_group,
     count_of,
@@ -34,6 +28,16 @@ from detdistill.masks.order import (
     top_points,
     weak_points,
 )
+from detdistill.masks.priors import (
+    FineGrainedScope,
+    RegionDistance,
+    fine_grained,
+    mean_plus_deviation,
+    nearest_priors,
+    objects_of,
+    valuable_region,
+)
+from detdistill.masks.quality import ClassScore, PointQuality, point_quality
 
 __all__ = [
     "ClassScore",
@@ -41,19 +45,25 @@ __all__ = [
     "FineGrainedScope",
     "PointQuality",
     "RegionDistance",
+    "as_many",
     "background_shares",
     "by_group",
     "count_of",
     "fine_grained",
+    "gaussian_cells",
     "inside_objects",
     "mean_plus_deviation",
     "most_different",
     "nearest_priors",
     "nearness",
+    "object_cells",
     "object_level",
     "object_shares",
+    "objects_of",
     "point_quality",
+    "pyramid",
     "ranking",
+    "scattered",
     "survivors",
     "top_points",
     "uniform",

@@ -22,3 +22,18 @@ def uniform(shape: Sequence[int], device: torch.device, *key: int) -> Tensor:
         bits = ((bits ^ (bits >> 15)) * 0x735A2D97) & 0xFFFFFFFF
         bits = bits ^ (bits >> 15)
     return (bits >> 8).float().view(tuple(shape)) / 2**24
+
+
+@torch.no_grad()
+def scattered(cells: Tensor, *key: int) -> Tensor:
+    """As many cells of each image, about, but anywhere: (B, H, W) bool to the same."""
+    share = cells.float().mean(dim=(1, 2), keepdim=True)
+    return uniform(cells.shape, cells.device, *key) < share
+
+
+@torch.no_grad()
+def as_many(candidates: Tensor, wanted: Tensor, *key: int) -> Tensor:
+    """As many candidates of each row, by chance, as are wanted: (B, P) bool twice to the same."""
+    chance = uniform(candidates.shape, candidates.device, *key)
+    rank = chance.masked_fill(~candidates, 2.0).argsort(dim=1).argsort(dim=1)
+    return candidates & (rank < wanted.sum(dim=1, keepdim=True))

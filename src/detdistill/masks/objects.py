@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from detdistill import boxes
 from detdistill.masks.exact import exact, padded
-from detdistill.structures import Truth
+from detdistill.structures import Levels, Truth
 
 Decay = Literal["inward", "outward"]
 
@@ -87,3 +89,89 @@ def background_shares(foreground: Tensor) -> Tensor:
     """Weight 1 of each image, spread over the cells where `foreground` (B, H, W) is 0."""
     empty = (foreground == 0).to(foreground)
     return empty / empty.sum(dim=(1, 2), keepdim=True).clamp(min=1)
+
+
+# Cells of objects as DeFeat counts them
+
+
+Cells = Callable[[Truth, tuple[int, int], int], Tensor]
+"""Makes a map (B, H, W) of objects, a shape and a stride."""
+
+
+def pyramid(cells: Cells, truth: Truth, neck: Levels, strides: Sequence[int]) -> Levels:
+    """(B, H, W) per level, of the objects that belong there by `object_level`."""
+    own = object_level(exact(truth.boxes), len(neck))
+    return tuple(
+        cells(
+            replace(truth, valid=truth.valid & (own == i)),
+            (level.shape[-2], level.shape[-1]),
+            stride,
+        )
+        for i, (level, stride) in enumerate(zip(neck, strides, strict=True))
+    )
+
+
+class Span(NamedTuple):
+    """Which rows, or columns, each object covers."""
+
+    places: Tensor
+    """(B, G, n) number of each row relative to the object's first."""
+    extent: Tensor
+    """(B, G, 1) how many it covers, at least 1."""
+    covered: Tensor
+    """(B, G, n) bool."""
+
+
+@torch.no_grad()
+def object_cells(truth: Truth, shape: tuple[int, int], stride: int) -> Tensor:
+    """Which cells the objects cover: (B, H, W) bool.
+
+    Coordinates are rounded towards zero at both ends, so that the last cell which an object
+    touches does not count. An object too thin for that, in either direction, covers one cell.
+    """
+    rows, columns, _ = _spans(truth, shape, stride, clip=True)
+    pair = (rows.covered.float(), columns.covered.float())
+    return torch.einsum("bgh,bgw->bhw", *pair) > 0
+
+
+@torch.no_grad()
+def gaussian_cells(truth: Truth, shape: tuple[int, int], stride: int) -> Tensor:
+    """A bell over each object: (B, H, W), 1 in its middle, the largest where they overlap.
+
+    It ends at one deviation, on the border of `object_cells`; outside it is 0. An object too thin
+    for cells of its own is a single 1.
+    """
+    rows, columns, thin = _spans(truth, shape, stride, clip=False)
+    if truth.valid.shape[1] == 0:
+        return rows.extent.new_zeros((len(thin), *shape))
+    down, across = (
+        ((2 * span.places / span.extent - 1).square() * ~thin).masked_fill(~span.covered, torch.inf)
+        for span in (rows, columns)
+    )
+    return (-(down.unsqueeze(-1) + across.unsqueeze(-2)) / 2).exp().amax(dim=1)
+
+
+def _spans(
+    truth: Truth, shape: tuple[int, int], stride: int, *, clip: bool
+) -> tuple[Span, Span, Tensor]:
+    """Rows and columns of each object, and whether it is too thin (B, G, 1).
+
+    Args:
+        truth: the objects; those that are not valid cover nothing.
+        shape: H and W.
+        stride: pixels per cell.
+        clip: whether an object ends where the map does.
+    """
+    first, end = (truth.boxes / stride).trunc().chunk(2, dim=-1)  # x and y
+    if clip:
+        first = first.clamp(min=0)
+        end = torch.minimum(end, end.new_tensor(shape[::-1]))
+    thin = (first == end).any(dim=-1, keepdim=True)
+    extent = torch.where(thin, 1, end - first)
+    spans = []
+    for axis, size in ((1, shape[0]), (0, shape[1])):
+        here = slice(axis, axis + 1)
+        places = torch.arange(size, device=first.device) - first[..., here]
+        covered = (places >= 0) & (places < extent[..., here]) & truth.valid.unsqueeze(-1)
+        spans.append(Span(places, extent[..., here].clamp(min=1), covered))
+    return spans[0], spans[1], thin

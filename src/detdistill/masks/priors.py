@@ -11,7 +11,7 @@ from torch import Tensor
 from detdistill import boxes
 from detdistill.masks.exact import exact, padded
 from detdistill.masks.objects import object_level
-from detdistill.structures import Truth
+from detdistill.structures import Truth, take
 
 RegionDistance = Literal["covered", "iou"]
 FineGrainedScope = Literal["own", "each", "image"]
@@ -128,3 +128,23 @@ def fine_grained(
         own = object_level(corners, len(priors))
         near = [part & (own == i).unsqueeze(-1) for i, part in enumerate(near)]
     return (torch.cat(near, dim=2) & valid.unsqueeze(-1)).any(dim=1)
+
+
+@torch.no_grad()
+def objects_of(
+    corners: Tensor, truth: Truth, background: int, *, overlap: float = 0.5
+) -> tuple[Tensor, Tensor]:
+    """Which object each box belongs to: labels (B, P) and boxes (B, P, 4).
+
+    Args:
+        corners: (B, P, 4).
+        truth: the objects.
+        background: label of a box of no object, whose box is zeros.
+        overlap: IoU with the best object from which a box belongs to it.
+    """
+    theirs, names, valid = padded(truth)
+    shared = boxes.pairwise_iou(exact(corners), theirs)
+    best, which = shared.masked_fill(~valid.unsqueeze(1), -1.0).max(dim=-1)
+    of_object = best >= overlap
+    labels = names.gather(1, which).masked_fill(~of_object, background)
+    return labels, (take(theirs, which) * of_object.unsqueeze(-1)).to(corners)

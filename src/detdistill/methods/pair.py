@@ -132,17 +132,37 @@ def same_region_features(method: str, teacher: Spec, student: Spec) -> None:
 
 def adapters(method: str, kind: Adapter, teacher: Spec, student: Spec) -> nn.ModuleList:
     """One layer per level from the student's width to the teacher's; may be no layer at all."""
-    differ = teacher.channels != student.channels
+    return nn.ModuleList(
+        layer(method, kind, teacher.channels, student.channels) for _ in student.strides
+    )
+
+
+def backbone_adapters(
+    method: str, kind: Adapter, count: int, *, teacher: Spec, student: Spec
+) -> nn.ModuleList:
+    """One layer, with a ReLU behind it, for each of the last `count` stages of the backbones."""
+    stages = [spec.backbone_channels[-count:] for spec in (teacher, student)]
+    if any(len(widths) < count for widths in stages):
+        raise UnsuitablePairError(
+            f"{method} compares {count} stages of the backbones, but the teacher's neck is made "
+            f"from {len(stages[0])} and the student's from {len(stages[1])}: leave out the "
+            "backbone."
+        )
+    layers = (layer(method, kind, *widths) for widths in zip(*stages, strict=True))
+    return nn.ModuleList(
+        one if isinstance(one, nn.Identity) else nn.Sequential(one, nn.ReLU()) for one in layers
+    )
+
+
+def layer(method: str, kind: Adapter, teacher: int, student: int) -> nn.Module:
+    """From the student's number of channels to the teacher's."""
+    differ = teacher != student
     if kind == "none" and differ:
         raise UnsuitablePairError(
-            f"{method} without an adapter needs necks of one width, but the teacher has "
-            f"{teacher.channels} channels and the student {student.channels}: "
-            "leave out adapter=none."
+            f"{method} without an adapter needs maps of one width, but the teacher has "
+            f"{teacher} channels and the student {student}: leave out adapter=none."
         )
     if kind == "none" or (kind == "auto" and not differ):
-        return nn.ModuleList(nn.Identity() for _ in student.strides)
+        return nn.Identity()
     size = 3 if kind == "conv3" else 1
-    return nn.ModuleList(
-        nn.Conv2d(student.channels, teacher.channels, size, padding=size // 2)
-        for _ in student.strides
-    )
+    return nn.Conv2d(student, teacher, size, padding=size // 2)
