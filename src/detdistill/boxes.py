@@ -70,6 +70,13 @@ def center_distance(a: Tensor, b: Tensor) -> Tensor:
     return between / (high - low).square().sum(dim=-1).clamp(min=EPS)
 
 
+def clipped(boxes: Tensor, sizes: Tensor) -> Tensor:
+    """Boxes (B, ..., 4) cut off at the edges of images of heights and widths (B, 2)."""
+    limits = sizes.flip(1).repeat(1, 2).to(boxes)
+    limits = limits.view(len(sizes), *[1] * (boxes.ndim - 2), 4)
+    return torch.minimum(boxes.clamp(min=0), limits)
+
+
 def from_distances(points: Tensor, distances: Tensor) -> Tensor:
     """Points (..., 2) and distances (..., 4) to left, top, right, bottom -> boxes."""
     return torch.cat([points - distances[..., :2], points + distances[..., 2:]], dim=-1)

@@ -136,6 +136,27 @@ def log_iou_loss(predicted: Tensor, target: Tensor) -> Tensor:
     return -overlap.clamp(min=boxes.EPS).log()
 
 
+def delta_error(
+    raw: Tensor, wanted: Tensor, priors: Tensor, positive: Tensor, coder: boxes.DeltaCoder
+) -> Tensor:
+    """How far the numbers of a box branch are from those that say the wanted boxes.
+
+    Args:
+        raw: (..., 4) as emitted.
+        wanted: (..., 4) boxes.
+        priors: broadcasts to (..., 4).
+        positive: (...) where there is a wanted box; the error is 0 elsewhere.
+        coder: of the branch.
+
+    Returns:
+        (..., 4) absolute differences.
+    """
+    counts = positive.unsqueeze(-1)
+    any_box = F.pad(wanted.new_ones(2), (2, 0))
+    deltas = coder.encode(wanted.where(counts, any_box), priors.where(counts, any_box))
+    return (precise(raw) - deltas).abs() * counts
+
+
 # Distillation
 
 

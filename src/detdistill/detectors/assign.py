@@ -94,7 +94,7 @@ def max_iou(
     resort is that of Ren et al., "Faster R-CNN", section 3.1.2.
 
     Args:
-        priors: (N, 4).
+        priors: (N, 4), or (B, N, 4) where each image has its own.
         counts: priors of each level; all are treated alike.
         truth: the objects.
         inside: (B, N) which priors lie within their image.

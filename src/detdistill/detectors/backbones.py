@@ -10,7 +10,7 @@ from typing import Any, Literal, cast
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
-from torchvision.ops.feature_pyramid_network import ExtraFPNBlock
+from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool
 
 from detdistill.errors import UserError
 from detdistill.structures import Levels
@@ -295,12 +295,16 @@ class Pyramid(nn.Module):
         channels: int,
         extra: int = 0,
         *,
-        extra_from: Literal["output", "backbone"] = "output",
+        extra_from: Literal["output", "backbone", "subsampling"] = "output",
         extra_relu: bool = False,
     ) -> None:
         super().__init__()
         source = inputs[-1] if extra_from == "backbone" else None
-        levels = ExtraLevels(channels, extra, inputs=source, relu=extra_relu) if extra else None
+        levels: ExtraFPNBlock | None = None
+        if extra and extra_from == "subsampling":
+            levels = LastLevelMaxPool()
+        elif extra:
+            levels = ExtraLevels(channels, extra, inputs=source, relu=extra_relu)
         self.fpn = FeaturePyramidNetwork(list(inputs), channels, levels)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

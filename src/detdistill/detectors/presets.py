@@ -12,10 +12,11 @@ from detdistill.detectors.backbones import RESNET_BLOCKS, Backbone
 from detdistill.detectors.dense_families import dense_families
 from detdistill.detectors.detector import Detector
 from detdistill.detectors.family import Family, Kind
+from detdistill.detectors.faster_rcnn import FASTER_RCNN
 from detdistill.detectors.plain import from_plain
 from detdistill.errors import UserError, unknown_name
 
-FAMILIES: dict[str, Family] = {**dense_families()}
+FAMILIES: dict[str, Family] = {**dense_families(), "faster_rcnn": FASTER_RCNN}
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SMALL_WIDTHS = (8, 16, 32)
 

@@ -13,7 +13,7 @@ from detdistill.boxes import DeltaCoder
 from detdistill.detectors import assign
 from detdistill.detectors.architecture import Architecture
 from detdistill.detectors.dense import DenseDetector
-from detdistill.losses import precise, sigmoid_focal_loss, weighted_mean
+from detdistill.losses import delta_error, precise, sigmoid_focal_loss, weighted_mean
 from detdistill.structures import DensePredictions, Targets
 
 OCTAVES = 3
@@ -34,13 +34,14 @@ def retinanet_criterion(
     world_mean: Callable[[Tensor], Tensor],  # noqa: ARG001
 ) -> dict[str, Tensor]:
     """Focal loss and L1 loss of the deltas, both divided by the number of positives."""
-    logits, deltas = precise(predictions.flat_logits()), precise(predictions.flat_boxes())
-    positive = (targets.labels < logits.shape[-1]).unsqueeze(-1)
-    priors = predictions.flat_priors()
-    wanted = CODER.encode(targets.boxes.where(positive, priors), priors)
+    logits = precise(predictions.flat_logits())
+    positive = targets.labels < logits.shape[-1]
+    error = delta_error(
+        predictions.flat_boxes(), targets.boxes, predictions.flat_priors(), positive, CODER
+    )
     return {
         "cls": weighted_mean(
             sigmoid_focal_loss(logits, targets.labels), targets.weights, targets.positives
         ),
-        "box": weighted_mean((deltas - wanted).abs(), positive, targets.positives),
+        "box": weighted_mean(error, None, targets.positives),
     }

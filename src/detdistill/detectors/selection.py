@@ -6,8 +6,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops import batched_nms, clip_boxes_to_image
 
+from detdistill.boxes import clipped
 from detdistill.detectors.architecture import Selection
-from detdistill.structures import DensePredictions, Detections
+from detdistill.detectors.region_architecture import RegionSelection
+from detdistill.losses import precise
+from detdistill.structures import DensePredictions, Detections, RegionScores
 
 
 @torch.no_grad()
@@ -61,6 +64,31 @@ def _candidates(
         kept_labels.append(label[order])
         start += len(level)
     return torch.cat(kept_scores), torch.cat(kept_priors), torch.cat(kept_labels)
+
+
+@torch.no_grad()
+def select_regions(scores: RegionScores, sizes: Tensor, selection: RegionSelection) -> Detections:
+    """The best classes of the regions of each image, their boxes clipped to its size.
+
+    Args:
+        scores: of the regions of a batch.
+        sizes: (B, 2) heights and widths.
+        selection: the thresholds.
+    """
+    shares = precise(scores.logits).softmax(dim=-1)[..., :-1]
+    shares = shares * scores.proposals.valid.unsqueeze(-1)
+    boxes = clipped(scores.decoded(), sizes)
+    return _pad([_of_regions(s, b, selection) for s, b in zip(shares, boxes, strict=True)])
+
+
+def _of_regions(
+    shares: Tensor, boxes: Tensor, selection: RegionSelection
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes, scores and labels found among one image's (P, K) shares and (P, K, 4) boxes."""
+    region, label = (shares > selection.min_score).nonzero(as_tuple=True)
+    box, score = boxes[region, label], shares[region, label]
+    keep = batched_nms(box, score, label, selection.nms_iou)[: selection.per_image]
+    return box[keep], score[keep], label[keep]
 
 
 def _pad(found: list[tuple[Tensor, Tensor, Tensor]]) -> Detections:
