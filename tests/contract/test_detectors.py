@@ -10,16 +10,35 @@ from detdistill import detectors
 from detdistill.detectors import Detector
 from detdistill.detectors.dense import priors_inside
 from detdistill.detectors.presets import FAMILIES
-from detdistill.structures import Reads, Truth
+from detdistill.structures import Reads, Spec, Truth
 
 CLASSES = ("circle", "square", "star")
 EVERY_READ = Reads(predictions=True, towers=frozenset({0, 1, 2}), backbone=True)
 
 
+def built(family: str) -> Detector:
+    torch.manual_seed(0)
+    return detectors.build(f"{family}-mini-w8", CLASSES)
+
+
+def that_predict(*kinds: str) -> list[str]:
+    """The families whose predictions are `dense`, `region` or `query` ones."""
+    return [family for family in sorted(FAMILIES) if built(family).spec.family in kinds]
+
+
 @pytest.fixture(params=sorted(FAMILIES))
 def detector(request: pytest.FixtureRequest) -> Detector:
-    torch.manual_seed(0)
-    return detectors.build(f"{request.param}-mini-w8", CLASSES)
+    return built(request.param)
+
+
+@pytest.fixture(params=that_predict("dense"))
+def dense(request: pytest.FixtureRequest) -> Detector:
+    return built(request.param)
+
+
+@pytest.fixture(params=that_predict("region"))
+def region(request: pytest.FixtureRequest) -> Detector:
+    return built(request.param)
 
 
 def images(batch: int = 2, height: int = 64, width: int = 96) -> Tensor:
@@ -54,10 +73,20 @@ def losses_of(detector: Detector, truth: Truth, pictures: Tensor) -> dict[str, T
     return losses
 
 
-def test_the_output_has_the_shapes_of_the_spec(detector: Detector) -> None:
-    output = detector(images(), None, EVERY_READ)
-    spec, sizes = detector.spec, [(64 // s, 96 // s) for s in detector.spec.strides]
-    assert [level.shape for level in output.neck] == [(2, spec.channels, *s) for s in sizes]
+def map_sizes(spec: Spec) -> list[tuple[int, int]]:
+    return [(64 // stride, 96 // stride) for stride in spec.strides]
+
+
+def test_neck_and_backbone_have_the_shapes_of_the_spec(detector: Detector) -> None:
+    output, spec = detector(images(), None, EVERY_READ), detector.spec
+    shapes = [(2, spec.channels, *size) for size in map_sizes(spec)]
+    assert [level.shape for level in output.neck] == shapes
+    assert output.backbone is not None
+    assert tuple(m.shape[1] for m in output.backbone) == spec.backbone_channels
+
+
+def test_dense_predictions_have_the_shapes_of_the_spec(dense: Detector) -> None:
+    output, spec, sizes = dense(images(), None, EVERY_READ), dense.spec, map_sizes(dense.spec)
     emitted, priors = spec.priors_per_cell * len(CLASSES), spec.priors_per_cell
     assert [m.shape for m in output.dense.logits] == [(2, emitted, *s) for s in sizes]
     assert output.dense.decoded().shape == (2, priors * sum(h * w for h, w in sizes), 4)
@@ -66,8 +95,18 @@ def test_the_output_has_the_shapes_of_the_spec(detector: Detector) -> None:
         assert [m.shape for m in output.dense.quality] == [(2, priors, *s) for s in sizes]
     assert output.dense.flat_priors().shape == output.dense.decoded().shape[1:]
     assert set(output.towers.cls) == set(output.towers.reg) == {0, 1, 2}
-    assert output.backbone is not None
-    assert tuple(m.shape[1] for m in output.backbone) == spec.backbone_channels
+
+
+def test_region_predictions_have_the_shapes_of_the_spec(region: Detector) -> None:
+    output, spec, sizes = region(images()), region.spec, map_sizes(region.spec)
+    assert [m.shape for m in output.dense.logits] == [(2, spec.priors_per_cell, *s) for s in sizes]
+    proposals = output.regions.proposals
+    trace = region.head.pool(output.neck, proposals)
+    shape, side = proposals.valid.shape, spec.pool_size
+    assert trace.features.shape == (*shape, spec.channels, side, side)
+    scores = region.head.resume(trace)
+    assert scores.logits.shape == (*shape, len(CLASSES) + 1)
+    assert scores.decoded().shape == (*shape, len(CLASSES), 4)
 
 
 def test_what_is_not_read_is_not_there(detector: Detector) -> None:
@@ -77,22 +116,43 @@ def test_what_is_not_read_is_not_there(detector: Detector) -> None:
 
 def test_the_output_is_the_same_kind_of_thing_in_every_mode(detector: Detector) -> None:
     trained, evaluated = detector.train()(images()), detector.eval()(images())
-    assert [m.shape for m in trained.dense.boxes] == [m.shape for m in evaluated.dense.boxes]
+    assert [m.shape for m in trained.neck] == [m.shape for m in evaluated.neck]
+    assert type(trained.predictions) is type(evaluated.predictions)
 
 
 @pytest.mark.parametrize("cut", [0, 1, 2])
-def test_resuming_from_a_cut_gives_the_same_predictions(detector: Detector, cut: int) -> None:
-    output = detector(images(), None, EVERY_READ)
-    resumed = detector.head.resume(output.towers, start=cut)
+def test_resuming_from_a_cut_gives_the_same_predictions(dense: Detector, cut: int) -> None:
+    output = dense(images(), None, EVERY_READ)
+    resumed = dense.head.resume(output.towers, start=cut)
     torch.testing.assert_close(resumed.flat_logits(), output.dense.flat_logits())
     torch.testing.assert_close(resumed.flat_boxes(), output.dense.flat_boxes())
-    if detector.spec.quality:
+    if dense.spec.quality:
         torch.testing.assert_close(resumed.flat_quality(), output.dense.flat_quality())
 
 
-def test_towers_stand_after_their_activation_unless_asked_otherwise(detector: Detector) -> None:
-    after = detector(images(), None, EVERY_READ).towers.cls[1]
-    raw = detector(images(), None, EVERY_READ | Reads(preactivation=True)).towers.cls[1]
+def test_resuming_from_pooled_features_is_classifying(region: Detector) -> None:
+    output = region(images())
+    proposals = output.regions.proposals
+    resumed = region.head.resume(region.head.pool(output.neck, proposals))
+    classified = region.head.classify(output.neck, proposals)
+    torch.testing.assert_close(resumed.logits, classified.logits)
+    torch.testing.assert_close(resumed.boxes, classified.boxes)
+
+
+def test_proposals_lie_in_their_image_and_padding_is_empty(region: Detector) -> None:
+    sizes = torch.tensor([[64, 96], [20, 30]])
+    proposals = region(images(), sizes).regions.proposals
+    low, high = proposals.boxes.chunk(2, dim=-1)
+    assert proposals.valid.any(dim=1).all()
+    assert (high > low).all(dim=-1).equal(proposals.valid)
+    assert (low >= 0).all()
+    assert (high <= sizes.flip(1).unsqueeze(1)).all()
+    assert not proposals.boxes[~proposals.valid].any()
+
+
+def test_towers_stand_after_their_activation_unless_asked_otherwise(dense: Detector) -> None:
+    after = dense(images(), None, EVERY_READ).towers.cls[1]
+    raw = dense(images(), None, EVERY_READ | Reads(preactivation=True)).towers.cls[1]
     assert min(level.min() for level in raw) < 0
     for level, before in zip(after, raw, strict=True):
         torch.testing.assert_close(level, before.relu())
@@ -132,9 +192,15 @@ def test_padding_changes_nothing_that_is_inside(detector: Detector) -> None:
     torch.testing.assert_close(alone[..., :4], beside[..., :4], rtol=1e-4, atol=1e-4)
 
 
-def test_priors_in_the_padding_have_no_weight(detector: Detector) -> None:
-    if detector.architecture.family == "fcos":
-        pytest.skip("FCOS takes the padding for background, as its authors do")
+TAKES_PADDING_FOR_BACKGROUND = {"fcos"}
+"""As its authors do."""
+
+
+@pytest.mark.parametrize(
+    "family", sorted({*that_predict("dense", "region")} - TAKES_PADDING_FOR_BACKGROUND)
+)
+def test_priors_in_the_padding_have_no_weight(family: str) -> None:
+    detector = built(family)
     truth = truth_of([[5.0, 5, 30, 30]], height=32, width=32)
     output = detector(images(1), truth.sizes)
     _, targets = detector.criterion(output, truth)
@@ -149,11 +215,13 @@ def test_an_untrained_detector_finds_nothing_with_confidence(detector: Detector)
     detector.eval()
     found = detector.detect(detector(images()), torch.tensor([[64, 96], [64, 96]]))
     assert found.boxes.shape[:2] == found.scores.shape == found.labels.shape
-    assert found.counts.tolist() == [0, 0]
+    assert not (found.scores > 0.5).any()
+    if detector.spec.family == "dense":
+        assert found.counts.tolist() == [0, 0]
 
 
 def test_detections_are_sorted_clipped_and_counted(detector: Detector) -> None:
-    torch.nn.init.normal_(detector.head.cls.bias, std=2.0)
+    torch.nn.init.zeros_(detector.head.cls.bias)
     detector.eval()
     found = detector.detect(detector(images()), torch.tensor([[64, 96], [32, 48]]))
     assert 0 < found.counts.max() == found.scores.shape[1] <= 100
@@ -168,10 +236,10 @@ def test_losses_are_finite_in_bfloat16(detector: Detector) -> None:
         losses_of(detector, truth_of([[8.0, 8, 40, 40]], [[1.0, 2, 30, 50]]), images())
 
 
-def test_the_forward_pass_compiles_to_one_graph(detector: Detector) -> None:
-    detector.eval()
-    compiled = torch.compile(detector, fullgraph=True, backend="eager")
-    expected, actual = detector(images()), compiled(images())
+def test_the_forward_pass_compiles_to_one_graph(dense: Detector) -> None:
+    dense.eval()
+    compiled = torch.compile(dense, fullgraph=True, backend="eager")
+    expected, actual = dense(images()), compiled(images())
     torch.testing.assert_close(actual.dense.decoded(), expected.dense.decoded())
 
 

@@ -31,6 +31,8 @@ class DetectorCard:
     """One detector."""
 
     name: str
+    family: str
+    """As methods name it: `dense`, `region` or `query`."""
     parameters: int
     strides: tuple[int, ...]
     channels: int
@@ -99,14 +101,15 @@ def show_detectors() -> None:
     rows = [
         (
             card.name,
+            card.family,
             f"{card.parameters / 1e6:.2f} M",
             ", ".join(map(str, card.strides)),
             str(card.channels),
-            str(card.tower_depth),
+            str(card.tower_depth) if card.family == "dense" else "",
         )
         for card in detector_cards()
     ]
-    columns = ("detector", "parameters", "strides", "neck channels", "tower depth")
+    columns = ("detector", "family", "parameters", "strides", "neck channels", "tower depth")
     tables.show(columns, rows)
     tables.say(f"\nFor {COCO_CLASSES} classes. A width behind the name scales it: gfl-r50-w0.25.")
 
@@ -119,6 +122,7 @@ def _detector_card(name: str) -> DetectorCard:
         detector = detectors.build(name, [str(number) for number in range(COCO_CLASSES)])
     return DetectorCard(
         name=name,
+        family=detector.spec.family,
         parameters=sum(parameter.numel() for parameter in detector.parameters()),
         strides=detector.spec.strides,
         channels=detector.spec.channels,

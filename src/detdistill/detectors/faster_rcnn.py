@@ -144,6 +144,7 @@ def small(backbone: Backbone, classes: tuple[str, ...], kind: Kind) -> RegionArc
         anchor_sampling=Sampling(number=128, positive_share=0.5),
         region_sampling=Sampling(number=64, positive_share=0.25),
         finest_scale=28.0,
+        pool_size=5,
         hidden_channels=128,
         head_deviation=DEVIATIONS[kind],
     )

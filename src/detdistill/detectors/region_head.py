@@ -7,6 +7,7 @@ for Object Detection", 2017, section 4.2; RoIAlign of He et al., "Mask R-CNN", 2
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ class TwoLayerHead(nn.Module):
         are zeros and cost next to nothing, and no device has to say how many belong where.
         """
         level_of = self._levels(proposals)
-        pooled = [
+        pooled = (
             roi_align(
                 precise(level),
                 list((proposals.boxes * (level_of == number).unsqueeze(-1)).to(precise(level))),
@@ -73,8 +74,8 @@ class TwoLayerHead(nn.Module):
                 aligned=True,
             )
             for number, (level, stride) in enumerate(zip(neck, self.strides, strict=False))
-        ]
-        features = torch.stack(pooled).sum(dim=0).unflatten(0, proposals.valid.shape)
+        )
+        features = reduce(torch.add, pooled).unflatten(0, proposals.valid.shape)
         return RegionTrace(features=features, proposals=proposals)
 
     def resume(self, trace: RegionTrace) -> RegionScores:

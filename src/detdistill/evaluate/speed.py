@@ -41,7 +41,8 @@ def facts(
         warm_up: passes before them that are not timed.
 
     Returns:
-        `parameters`; `flops` of the forward pass per image, with `flops_per_multiply_add` 2;
+        `parameters`; `flops` per image, of the forward pass and of the layers that `detect`
+        runs, with `flops_per_multiply_add` 2;
         `latency_ms` per batch, with `median`, `low` and `high` (10th and 90th percentile);
         `peak_tensor_mb`, the most megabytes of tensors alive at once beside weights and images;
         and what was measured: `image_size`, `batch_size`, `repeats`, `device`, `threads`.
@@ -55,11 +56,12 @@ def facts(
     ).to(device)
     sizes = torch.tensor([image_size] * batch_size, device=device)
 
-    def forward_and_detect() -> object:
-        return detector.detect(detector(images, sizes, PREDICTIONS), sizes)
+    def forward_and_detect(batch: int = batch_size) -> object:
+        output = detector(images[:batch], sizes[:batch], PREDICTIONS)
+        return detector.detect(output, sizes[:batch])
 
     with evaluating(detector):
-        flops = _flops(lambda: detector(images[:1], sizes[:1], PREDICTIONS))
+        flops = _flops(lambda: forward_and_detect(1))
         latency = _latency(forward_and_detect, device, repeats=repeats, warm_up=warm_up)
         memory = _peak_tensor_bytes(forward_and_detect, [*_weights(detector), images, sizes])
     return {
