@@ -17,6 +17,7 @@ from tests.train.fakes import (
     start_engine,
 )
 
+from detdistill import detectors
 from detdistill.train.experiment import Experiment, Optimizer
 from detdistill.train.step import TrainStep
 from detdistill.train.trainer import Trainer
@@ -120,3 +121,23 @@ def test_bfloat16_trains() -> None:
     advance(trainer, 2)
     assert all(math.isfinite(value) for value in trainer.read()[0].values())
     assert {p.dtype for p in trainer.step.parameters()} == {torch.float32}
+
+
+def test_a_restored_training_draws_the_same_regions() -> None:
+    settings = experiment(Optimizer(warmup_steps=2))
+
+    def two_stage() -> Trainer:
+        torch.manual_seed(0)
+        step = TrainStep(detectors.build("faster_rcnn-quick-w8", ("thing",)))
+        return Trainer(step, settings, start_engine(settings))
+
+    whole = two_stage()
+    advance(whole, 3)
+    first = two_stage()
+    advance(first, 2)
+    second = two_stage()
+    torch.manual_seed(99)
+    second.restore(first.state())
+    advance(second, 1)
+    expected = whole.step.state_dict()
+    assert all(torch.equal(expected[k], v) for k, v in second.step.state_dict().items())
