@@ -25,6 +25,7 @@ from tests.train.processes import Launcher
 from torch import nn
 
 from detdistill import detectors, methods
+from detdistill.detectors.region_architecture import Sampling
 from detdistill.errors import UserError
 from detdistill.methods import Method
 from detdistill.structures import Batch
@@ -57,11 +58,31 @@ def real_step() -> TrainStep:
         "tid": methods.find("tid")(),
     }
     step = TrainStep(student, teacher, chosen)
+    keep_statistics(student)
+    return step
+
+
+def two_stage_step() -> TrainStep:
+    """Trained on every anchor and region, because each rank has its own random state."""
+    torch.manual_seed(0)
+    architecture = detectors.describe("faster_rcnn-quick-w8", ("circle", "star"))
+    everything = Sampling(number=10**6, positive_share=1.0)
+    student, teacher = (
+        detectors.from_architecture(
+            replace(architecture, anchor_sampling=everything, region_sampling=everything)
+        )
+        for _ in range(2)
+    )
+    step = TrainStep(student, teacher, {"crosskd": methods.find("crosskd")()})
+    keep_statistics(student)
+    return step
+
+
+def keep_statistics(student: nn.Module) -> None:
     for module in student.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.train = lambda _mode=True, module=module: module  # type: ignore[method-assign]
             module.training = False
-    return step
 
 
 def half_empty(whole: Batch) -> Batch:
@@ -78,6 +99,9 @@ CASES: dict[str, tuple[Callable[[], TrainStep], Batch]] = {
     "real": (real_step, batch(1)),
     "real, one rank without objects": (real_step, half_empty(batch(1))),
     "real, no objects at all": (real_step, batch(1, objects=0)),
+    "two stages": (two_stage_step, batch(1)),
+    "two stages, one rank without objects": (two_stage_step, half_empty(batch(1))),
+    "two stages, no objects at all": (two_stage_step, batch(1, objects=0)),
 }
 
 

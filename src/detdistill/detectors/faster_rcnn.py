@@ -138,7 +138,7 @@ def small(backbone: Backbone, classes: tuple[str, ...], kind: Kind) -> RegionArc
         classes=classes,
         neck_channels=SMALL_CHANNELS,
         subsampled_level=False,
-        anchor_scale=5.0,
+        anchor_scale=4.0,
         train_proposals=Proposing(per_level=200, per_image=100),
         test_proposals=Proposing(per_level=200, per_image=100),
         anchor_sampling=Sampling(number=128, positive_share=0.5),
