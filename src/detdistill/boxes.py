@@ -23,6 +23,17 @@ def centers(boxes: Tensor) -> Tensor:
     return (boxes[..., :2] + boxes[..., 2:]) / 2
 
 
+def from_centers(boxes: Tensor) -> Tensor:
+    """Centre x, y, width, height (..., 4) -> corners."""
+    middle, half = boxes[..., :2], boxes[..., 2:] / 2
+    return torch.cat([middle - half, middle + half], dim=-1)
+
+
+def to_centers(boxes: Tensor) -> Tensor:
+    """Corners (..., 4) -> centre x, y, width, height."""
+    return torch.cat([centers(boxes), boxes[..., 2:] - boxes[..., :2]], dim=-1)
+
+
 def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Intersection and union, clamped to at least `EPS`, of boxes that broadcast."""
     low = torch.maximum(a[..., :2], b[..., :2])

@@ -19,3 +19,13 @@ def unknown_name(kind: str, name: str, choices: Iterable[str]) -> UserError:
     near = get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return UserError(f"Unknown {kind} {name!r}.{hint} Known: {', '.join(known)}.")
+
+
+class MissingExtraError(UserError):
+    """Something needs packages that are installed on request only."""
+
+    def __init__(self, what: str, extra: str, cause: ImportError) -> None:
+        super().__init__(
+            f"{what} needs packages that are not installed ({cause}): "
+            f"pip install 'detdistill[{extra}]'."
+        )

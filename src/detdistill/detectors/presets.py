@@ -9,6 +9,7 @@ from typing import Any, cast, get_args
 
 from detdistill.detectors.architecture import AnyArchitecture
 from detdistill.detectors.backbones import RESNET_BLOCKS, Backbone
+from detdistill.detectors.deformable_detr_family import DEFORMABLE_DETR
 from detdistill.detectors.dense_families import dense_families
 from detdistill.detectors.detector import Detector
 from detdistill.detectors.family import Family, Kind
@@ -16,7 +17,11 @@ from detdistill.detectors.faster_rcnn import FASTER_RCNN
 from detdistill.detectors.plain import from_plain
 from detdistill.errors import UserError, unknown_name
 
-FAMILIES: dict[str, Family] = {**dense_families(), "faster_rcnn": FASTER_RCNN}
+FAMILIES: dict[str, Family] = {
+    **dense_families(),
+    "faster_rcnn": FASTER_RCNN,
+    "deformable_detr": DEFORMABLE_DETR,
+}
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SMALL_WIDTHS = (8, 16, 32)
 
