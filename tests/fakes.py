@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
+from tests.fake_queries import FakeQueryHead, query_spec, query_targets
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -17,6 +18,7 @@ from detdistill.structures import (
     DensePredictions,
     DetectorOutput,
     Levels,
+    QueryPredictions,
     Spec,
     Step,
     Targets,
@@ -25,7 +27,7 @@ from detdistill.structures import (
     local_mean,
 )
 
-Kind = Literal["gfl", "atss", "retinanet", "fcos"]
+Kind = Literal["gfl", "atss", "retinanet", "fcos", "query"]
 BINS = 5
 
 
@@ -38,7 +40,9 @@ def spec(
     depth: int = 2,
     tower_channels: int = 8,
 ) -> Spec:
-    """What is known of a small one-stage detector."""
+    """What is known of a small detector."""
+    if kind == "query":
+        return query_spec(classes=classes, strides=strides, channels=channels)
     coders: dict[Kind, BoxCoder] = {
         "gfl": DistributionCoder(BINS),
         "atss": DeltaCoder(stds=(0.1, 0.1, 0.2, 0.2)),
@@ -112,6 +116,14 @@ class FakeHead(nn.Module):
         return torch.cat([middle - half, middle + half], dim=-1).flatten(0, 1)
 
 
+AnyFake = FakeHead | FakeQueryHead
+
+
+def head_of(facts: Spec) -> AnyFake:
+    """The head of a small detector, with fresh weights."""
+    return FakeQueryHead(facts) if facts.family == "query" else FakeHead(facts)
+
+
 def _climb(
     tower: nn.ModuleList, levels: Levels, *, preactivation: bool = False
 ) -> tuple[Levels, dict[int, Levels]]:
@@ -161,6 +173,13 @@ def targets(objects: Truth, predictions: DensePredictions, classes: int) -> Targ
     )
 
 
+def targets_of(objects: Truth, output: DetectorOutput, classes: int) -> Targets:
+    """A label assignment for whatever kind of predictions there are."""
+    if isinstance(output.predictions, QueryPredictions):
+        return query_targets(objects, output.predictions, classes)
+    return targets(objects, output.dense, classes)
+
+
 @dataclass(frozen=True)
 class Scene:
     """A step, and what its student's and teacher's outputs were computed from."""
@@ -169,8 +188,8 @@ class Scene:
     student_neck: Levels
     """Leaves: a gradient here is a gradient to the student."""
     teacher_neck: Levels
-    student_head: FakeHead
-    teacher_head: FakeHead
+    student_head: AnyFake
+    teacher_head: AnyFake
 
 
 def scene(
@@ -190,8 +209,8 @@ def scene(
     torch.manual_seed(seed)
     student = student or spec()
     teacher = teacher or student
-    teacher_head = FakeHead(teacher).to(dtype).requires_grad_(requires_grad=False)
-    student_head = teacher_head if same else FakeHead(student).to(dtype)
+    teacher_head = head_of(teacher).to(dtype).requires_grad_(requires_grad=False)
+    student_head = teacher_head if same else head_of(student).to(dtype)
     teacher_neck = _neck(teacher, batch, size, dtype)
     student_neck = (
         tuple(level.detach().clone().requires_grad_() for level in teacher_neck)
@@ -204,7 +223,7 @@ def scene(
         truth=real,
         student=output,
         teacher=teacher_head(teacher_neck, preactivation=preactivation).detached(),
-        targets=targets(real, output.dense, len(student.classes)),
+        targets=targets_of(real, output, len(student.classes)),
         student_head=student_head,
         teacher_head=teacher_head,
         world_mean=world_mean,

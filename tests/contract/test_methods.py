@@ -100,7 +100,7 @@ def test_an_image_without_objects_is_fine(name: str) -> None:
     assert all(term.isfinite() for term in terms.values())
 
 
-@pytest.mark.parametrize("kind", ["gfl", "atss", "retinanet", "fcos"])
+@pytest.mark.parametrize("kind", ["gfl", "atss", "retinanet", "fcos", "query"])
 def test_a_batch_without_objects_has_finite_values_and_gradients(
     name: str, kind: fakes.Kind
 ) -> None:
@@ -168,7 +168,7 @@ def test_pyramids_of_different_height_are_refused(name: str) -> None:
         made(name, teacher=fakes.spec(strides=(8, 16)))
 
 
-@pytest.mark.parametrize("kind", ["gfl", "atss", "retinanet", "fcos"])
+@pytest.mark.parametrize("kind", ["gfl", "atss", "retinanet", "fcos", "query"])
 def test_every_kind_of_head_can_teach_and_learn_or_is_refused(name: str, kind: fakes.Kind) -> None:
     facts = fakes.spec(kind)
     scene = fakes.scene(facts)
