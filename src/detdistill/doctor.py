@@ -20,7 +20,7 @@ from detdistill import data
 from detdistill.detectors import Detector
 from detdistill.evaluate.run import evaluating
 from detdistill.grid import cores
-from detdistill.structures import Batch, DetectorOutput, Reads, Towers
+from detdistill.structures import Batch, DetectorOutput, EncoderTrace, Reads, Towers
 from detdistill.train import engine, reach
 from detdistill.train import environment as machine
 from detdistill.train.assembly import Assembly, build
@@ -31,7 +31,7 @@ TIMED_STEPS = 4
 """Optimizer steps of the dry run; the first one is slower and does not count."""
 
 PACKAGES = ("torchvision", "timm", "accelerate", "safetensors", "hotcoco", "jsonargparse")
-EXTRAS = ("tensorboard", "pycocotools")
+EXTRAS = ("tensorboard", "pycocotools", "transformers", "scipy")
 
 Shape = tuple[int, ...]
 
@@ -153,7 +153,7 @@ def _wait(trainer: Trainer) -> None:
 
 
 def _pairs(parts: Assembly, batch: Batch) -> Iterator[Pair]:
-    """Neck levels, and the cuts of the towers and the backbone levels that the methods read."""
+    """Neck levels, and what the methods read of towers, encoder and backbone."""
     reads = parts.step.reads
     student = _maps(_output(parts.student, batch, reads))
     teacher = _maps(_output(parts.teacher, batch, reads)) if parts.teacher else {}
@@ -175,6 +175,9 @@ def _maps(output: DetectorOutput) -> dict[str, tuple[Tensor, ...]]:
         for cut in sorted(output.trace.cls):
             maps[f"classification tower after block {cut}"] = output.trace.cls[cut]
             maps[f"box tower after block {cut}"] = output.trace.reg[cut]
+    if isinstance(output.trace, EncoderTrace):
+        cells = [height * width for height, width in output.trace.shapes]
+        maps["encoder memory"] = output.trace.memory.split(cells, dim=1)
     return maps | ({"backbone": output.backbone} if output.backbone else {})
 
 

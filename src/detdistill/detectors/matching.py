@@ -55,6 +55,7 @@ def as_shares(boxes: Tensor, truth: Truth) -> Tensor:
     return to_centers(boxes) / scale
 
 
+@torch.compiler.disable  # type: ignore[untyped-decorator] # SciPy is beyond what it compiles
 def _cheapest(paid: Tensor) -> Tensor:
     """Costs (T, B, Q, G), infinite for padding -> (T, B, Q) slot of each query's object, or G."""
     pairings = paid.flatten(0, 1).cpu().numpy()

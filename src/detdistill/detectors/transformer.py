@@ -7,6 +7,7 @@ sections 4.1 and 4.2 and appendix A.4.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, cast
 
 import torch
@@ -78,32 +79,24 @@ class Encoder(nn.Module):
             sizes: (B, 2) heights and widths of the images without padding.
         """
         masks = [_shrunk(inside, level) for level in neck]
-        trace = EncoderTrace(
+        cells = EncoderTrace(
             memory=torch.cat([level.flatten(2).transpose(1, 2) for level in neck], dim=1),
             shapes=tuple((level.shape[2], level.shape[3]) for level in neck),
             valid_ratios=torch.stack([_valid_ratio(mask) for mask in masks], dim=1),
             padding=~torch.cat([mask.flatten(1) for mask in masks], dim=1),
             sizes=sizes,
         )
-        return self._attend(trace, self._positions(neck, masks))
+        return replace(cells, memory=self._attend(cells, self._positions(neck, masks)))
 
-    def _attend(self, trace: EncoderTrace, positions: Tensor) -> EncoderTrace:
-        """The trace with the memory that the layers make of it; positions are (B, S, C)."""
+    def _attend(self, cells: EncoderTrace, positions: Tensor) -> Tensor:
+        """(B, S, C) what the layers make of cells at positions (B, S, C)."""
+        geometry, memory = _geometry(cells), cells.memory
         points = DeformableDetrEncoder.get_reference_points(
-            trace.shapes, trace.valid_ratios, trace.memory.device
+            cells.shapes, cells.valid_ratios, memory.device
         )
-        memory = trace.memory
         for layer in self.layers:
-            memory = layer(
-                memory, ~trace.padding, positions, reference_points=points, **_geometry(trace)
-            )
-        return EncoderTrace(
-            memory=memory,
-            shapes=trace.shapes,
-            valid_ratios=trace.valid_ratios,
-            padding=trace.padding,
-            sizes=trace.sizes,
-        )
+            memory = layer(memory, ~cells.padding, positions, reference_points=points, **geometry)
+        return memory
 
     def _positions(self, neck: Levels, masks: list[Tensor]) -> Tensor:
         """(B, S, C) which place on which level a cell is."""
@@ -148,6 +141,7 @@ class Decoder(nn.Module):
         """
         position, hidden = self.queries.weight.repeat(len(trace.memory), 1, 1).chunk(2, dim=-1)
         points = self.reference_points(position).float().sigmoid()
+        geometry = _geometry(trace)
         logits, boxes = [], []
         for i, layer in enumerate(self.layers):
             branch = i if self.refine else 0
@@ -157,7 +151,7 @@ class Decoder(nn.Module):
                 _on_levels(points, trace.valid_ratios),
                 encoder_hidden_states=trace.memory,
                 encoder_attention_mask=~trace.padding,
-                **_geometry(trace),
+                **geometry,
             )
             found = _moved(points, self.box[branch](hidden))
             logits.append(self.cls[branch](hidden))
