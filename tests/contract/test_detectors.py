@@ -10,7 +10,7 @@ from detdistill import detectors
 from detdistill.detectors import Detector
 from detdistill.detectors.dense import priors_inside
 from detdistill.detectors.presets import FAMILIES
-from detdistill.structures import Reads, Spec, Truth
+from detdistill.structures import EVERYTHING, Reads, Spec, Truth
 
 CLASSES = ("circle", "square", "star")
 EVERY_READ = Reads(predictions=True, towers=frozenset({0, 1, 2}), backbone=True)
@@ -38,6 +38,11 @@ def dense(request: pytest.FixtureRequest) -> Detector:
 
 @pytest.fixture(params=that_predict("region"))
 def region(request: pytest.FixtureRequest) -> Detector:
+    return built(request.param)
+
+
+@pytest.fixture(params=that_predict("query"))
+def query(request: pytest.FixtureRequest) -> Detector:
     return built(request.param)
 
 
@@ -109,6 +114,18 @@ def test_region_predictions_have_the_shapes_of_the_spec(region: Detector) -> Non
     assert scores.decoded().shape == (*shape, len(CLASSES), 4)
 
 
+def test_query_predictions_have_the_shapes_of_the_spec(query: Detector) -> None:
+    output, spec = query(images(), None, EVERYTHING | Reads(encoder=True)), query.spec
+    stages, queries = spec.stages, spec.queries
+    assert [m.shape for m in output.queries.logits] == [(2, queries, len(CLASSES))] * stages
+    assert [m.shape for m in output.queries.boxes] == [(2, queries, 4)] * stages
+    cells = sum(height * width for height, width in map_sizes(spec))
+    assert output.encoder.memory.shape == (2, cells, spec.channels)
+    assert output.encoder.shapes == tuple(map_sizes(spec))
+    assert output.encoder.valid_ratios.shape == (2, len(spec.strides), 2)
+    assert output.encoder.padding.shape == (2, cells)
+
+
 def test_what_is_not_read_is_not_there(detector: Detector) -> None:
     output = detector(images(), None, Reads())
     assert output.predictions is output.trace is output.backbone is None
@@ -128,6 +145,14 @@ def test_resuming_from_a_cut_gives_the_same_predictions(dense: Detector, cut: in
     torch.testing.assert_close(resumed.flat_boxes(), output.dense.flat_boxes())
     if dense.spec.quality:
         torch.testing.assert_close(resumed.flat_quality(), output.dense.flat_quality())
+
+
+def test_resuming_from_an_encoder_gives_the_same_predictions(query: Detector) -> None:
+    query.eval()
+    output = query(images(), torch.tensor([[64, 96], [40, 50]]), EVERYTHING | Reads(encoder=True))
+    resumed = query.head.resume(output.encoder)
+    torch.testing.assert_close(resumed.logits, output.queries.logits)
+    torch.testing.assert_close(resumed.boxes, output.queries.boxes)
 
 
 def test_resuming_from_pooled_features_is_classifying(region: Detector) -> None:
@@ -184,8 +209,10 @@ def test_a_one_cell_map_is_fine(detector: Detector) -> None:
     losses_of(detector, truth_of([[2.0, 2, 14, 14]], height=16, width=16), pictures)
 
 
-def test_padding_changes_nothing_that_is_inside(detector: Detector) -> None:
-    detector.eval()
+@pytest.mark.parametrize("family", that_predict("dense", "region"))
+def test_padding_changes_nothing_that_is_inside(family: str) -> None:
+    """Nor would it in a query detector, but for the GroupNorm of its neck, which looks at all."""
+    detector = built(family).eval()
     picture, sizes = images(1, height=64, width=64), torch.tensor([[64, 64]])
     padded = torch.nn.functional.pad(picture, (0, 32), value=77)
     alone, beside = detector(picture, sizes).neck[0], detector(padded, sizes).neck[0]
@@ -221,7 +248,9 @@ def test_an_untrained_detector_finds_nothing_with_confidence(detector: Detector)
 
 
 def test_detections_are_sorted_clipped_and_counted(detector: Detector) -> None:
-    torch.nn.init.zeros_(detector.head.cls.bias)
+    for name, parameter in detector.head.cls.named_parameters():
+        if name.endswith("bias"):
+            torch.nn.init.zeros_(parameter)
     detector.eval()
     found = detector.detect(detector(images()), torch.tensor([[64, 96], [32, 48]]))
     assert 0 < found.counts.max() == found.scores.shape[1] <= 100
@@ -234,6 +263,13 @@ def test_detections_are_sorted_clipped_and_counted(detector: Detector) -> None:
 def test_losses_are_finite_in_bfloat16(detector: Detector) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         losses_of(detector, truth_of([[8.0, 8, 40, 40]], [[1.0, 2, 30, 50]]), images())
+
+
+def test_a_query_detector_compiles_to_one_graph(query: Detector) -> None:
+    query.eval()
+    compiled = torch.compile(query, fullgraph=True, backend="eager")
+    expected, actual = query(images()), compiled(images())
+    torch.testing.assert_close(actual.queries.boxes, expected.queries.boxes)
 
 
 def test_the_forward_pass_compiles_to_one_graph(dense: Detector) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 from detdistill import detectors, methods
 from detdistill.cli import hyperparameters, tables
+from detdistill.errors import MissingExtraError
 
 COCO_CLASSES = 80
 """Detectors are listed as they would be built for COCO."""
@@ -65,8 +66,8 @@ def method_card(name: str) -> MethodCard:
 
 
 def detector_cards() -> list[DetectorCard]:
-    """All detectors with a name."""
-    return [_detector_card(name) for name in detectors.names()]
+    """All detectors with a name, but for those whose packages are not installed."""
+    return _cards_and_missing()[0]
 
 
 def show_methods() -> None:
@@ -97,7 +98,8 @@ def show_method(name: str) -> None:
 
 
 def show_detectors() -> None:
-    """Prints the table of detectors."""
+    """Prints the table of detectors, and what else there would be."""
+    cards, missing = _cards_and_missing()
     rows = [
         (
             card.name,
@@ -107,11 +109,24 @@ def show_detectors() -> None:
             str(card.channels),
             str(card.tower_depth) if card.family == "dense" else "",
         )
-        for card in detector_cards()
+        for card in cards
     ]
     columns = ("detector", "family", "parameters", "strides", "neck channels", "tower depth")
     tables.show(columns, rows)
     tables.say(f"\nFor {COCO_CLASSES} classes. A width behind the name scales it: gfl-r50-w0.25.")
+    for sentence in missing:
+        tables.say(sentence)
+
+
+def _cards_and_missing() -> tuple[list[DetectorCard], list[str]]:
+    """The detectors that can be built here, and a sentence on each kind that cannot."""
+    cards, missing = [], []
+    for name in detectors.names():
+        try:
+            cards.append(_detector_card(name))
+        except MissingExtraError as error:
+            missing.append(str(error))
+    return cards, list(dict.fromkeys(missing))
 
 
 def _detector_card(name: str) -> DetectorCard:
