@@ -130,6 +130,11 @@ def giou_loss(predicted: Tensor, target: Tensor) -> Tensor:
     return 1 - boxes.giou(precise(predicted), precise(target))
 
 
+def iou_loss(predicted: Tensor, target: Tensor) -> Tensor:
+    """1 - IoU: boxes (..., 4) and (..., 4) -> (...), from 0 to 1."""
+    return 1 - boxes.iou(precise(predicted), precise(target))
+
+
 def log_iou_loss(predicted: Tensor, target: Tensor) -> Tensor:
     """FCOS's box loss, -log IoU: boxes (..., 4) and (..., 4) -> (...), from 0 to 13.8."""
     overlap = boxes.iou(precise(predicted), precise(target))

@@ -1,11 +1,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
+import pytest
 import torch
 from tests import fakes
 from tests.fakes import Step
 
+from detdistill import boxes
 from detdistill.methods.bckd import BCKD
 
 
@@ -61,3 +64,43 @@ def test_where_the_class_scores_agree_boxes_do_not_matter() -> None:
     said = dataclasses.replace(step.teacher.dense, logits=step.student.dense.logits)
     agreed = dataclasses.replace(step.teacher, predictions=said)
     assert made()(dataclasses.replace(step, teacher=agreed))["box"] == 0
+
+
+@pytest.mark.parametrize(("overlap", "distance"), [("giou", boxes.giou), ("iou", boxes.iou)])
+def test_the_box_term_is_that_of_a_loop_over_locations(
+    overlap: str, distance: Callable[..., torch.Tensor]
+) -> None:
+    step = fakes.scene(dtype=torch.float64).step
+    said, wanted = step.student.dense, step.teacher.dense
+    total = 0.0
+    for image in range(2):
+        for i, weight in enumerate(step.targets.weights[image]):
+            pair = (output.flat_logits()[image, i].detach() for output in (said, wanted))
+            p, q = (logits.sigmoid() for logits in pair)
+            apart = (p - q).abs().max()
+            box = 1 - distance(said.decoded()[image, i].detach(), wanted.decoded()[image, i])
+            total += float(weight * apart * box)
+    term = made(overlap=overlap)(step)["box"]
+    loop = 4 * total / float(step.targets.positives)
+    torch.testing.assert_close(float(term.detach()), loop, rtol=1e-5, atol=0)
+
+
+@pytest.mark.parametrize(("weight", "silent"), [("cls_weight", "cls"), ("box_weight", "box")])
+def test_each_term_can_be_had_alone(weight: str, silent: str) -> None:
+    step = fakes.scene().step
+    alone, both = made(**{weight: 0.0})(step), made()(step)
+    (other,) = set(both) - {silent}
+    assert alone[silent] == 0
+    assert torch.equal(alone[other], both[other])
+
+
+@pytest.mark.parametrize("kind", ["gfl", "atss", "retinanet", "fcos"])
+@pytest.mark.parametrize("levels", ["positive", "all"])
+def test_without_any_positive_only_the_printed_formula_speaks(
+    kind: fakes.Kind, levels: str
+) -> None:
+    facts = fakes.spec(kind)
+    method = BCKD(levels=levels)  # type: ignore[arg-type]
+    method.setup(facts, facts)
+    terms = method(fakes.scene(facts, objects=0).step)
+    assert all((term > 0) == (levels == "all") for term in terms.values())

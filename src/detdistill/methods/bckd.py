@@ -7,9 +7,10 @@ Paper: Yang et al., "Bridging Cross-task Protocol Inconsistency for Distillation
     Detection", ICCV 2023 (arXiv 2308.14286).
 Reads: the predictions of both, the label assignment.
 Differs: as in the released code, not the paper, a level on which nothing is positive is silent
-    (`levels="all"` is the formula as printed), boxes are compared by generalised IoU, and the
-    class term's factor is differentiated too. A level speaks if it has a positive on any rank.
-    Boxes are decoded to pixels, so that heads of any kind will do.
+    (`levels="all"` is the formula as printed), boxes are compared by generalised IoU
+    (`overlap="iou"` is the paper's), and the class term's factor is differentiated too. A level
+    speaks if it has a positive on any rank. Boxes are decoded to pixels, so that heads of any kind
+    will do.
 """
 
 from __future__ import annotations
@@ -44,6 +45,8 @@ class BCKD(Method):
     """Of the box term."""
     beta: float = 1.0
     """Exponent of the class term's distance."""
+    overlap: Literal["giou", "iou"] = "giou"
+    """How boxes are compared: by generalised IoU, as released, or by IoU, as the paper says."""
     levels: Literal["positive", "all"] = "positive"
     """Which levels speak: those on which something is positive, as released, or all."""
 
@@ -62,7 +65,8 @@ class BCKD(Method):
         student, teacher = step.student.dense, step.teacher.dense
         target = losses.precise(teacher.flat_logits()).sigmoid()
         questions = losses.soft_focal_loss(student.flat_logits(), target, self.beta).sum(dim=-1)
-        overlap = losses.giou_loss(student.decoded(), teacher.decoded())
+        distance = losses.giou_loss if self.overlap == "giou" else losses.iou_loss
+        overlap = distance(student.decoded(), teacher.decoded())
         weight, divisor = self.weights(step), step.targets.positives
         apart = weight * self.disagreement(step)
         return {
