@@ -107,6 +107,12 @@ def test_a_block_that_the_towers_do_not_have_is_refused() -> None:
         made(on="head", cut=3)
 
 
+def test_towers_of_detectors_without_towers_are_refused() -> None:
+    region = dataclasses.replace(fakes.spec(), family="region")
+    with pytest.raises(UnsuitablePairError, match="head towers, which region detectors"):
+        PKD(on="cls", cut=0).setup(region, fakes.spec())
+
+
 def test_heads_of_different_width_are_refused_though_their_necks_are_equal() -> None:
     with pytest.raises(UnsuitablePairError, match="teacher's head has 12 channels"):
         PKD(on="cls", cut=1).setup(fakes.spec(tower_channels=12), fakes.spec())

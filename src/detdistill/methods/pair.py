@@ -87,6 +87,12 @@ def same_predictions(method: str, teacher: Spec, student: Spec) -> None:
 
 def within_towers(method: str, cut: int, teacher: Spec, student: Spec) -> None:
     """Refuses a block of the head towers that not both have; 0 is the neck."""
+    for family in (teacher.family, student.family):
+        if family != "dense":
+            raise UnsuitablePairError(
+                f"{method} was asked for head towers, which {family} detectors do not have: choose "
+                "the neck, or one-stage detectors."
+            )
     depth = min(teacher.tower_depth, student.tower_depth)
     if not 0 <= cut <= depth:
         raise UnsuitablePairError(
