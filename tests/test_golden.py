@@ -47,6 +47,7 @@ def recorded(name: str, key: str) -> np.ndarray:
         ("fgd_basic", "out_Mask_bg"),
         ("frs_basic", "grad_cls_s_1"),
         ("fgfi_basic", "out_count"),
+        ("tbd_ours_default", "out_hs"),
         ("ld_full_gibox", "out_gi_idx_1"),
         ("ld_full_finegrained", "out_ld_vlr_0"),
     ],

@@ -111,6 +111,12 @@ def test_a_method_without_public_code_is_marked_as_our_reading(demo_page: str) -
     assert marked == ["tid"]
 
 
+def test_its_row_in_the_table_says_so(demo_page: str) -> None:
+    rows = re.findall(r'<th scope="row">(\S+) <span class="quiet">our reading of (\w+)', demo_page)
+
+    assert set(rows) == {("tid", "tid")}
+
+
 def test_the_commands_are_there(demo_page: str, demo_folder: Path) -> None:
     assert f"detdistill demo --budget small --out {demo_folder}" in demo_page
     assert "detdistill train --out teacher" in demo_page

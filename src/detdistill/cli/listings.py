@@ -22,6 +22,7 @@ class MethodCard:
     paper: str
     reads: str
     differs: str
+    reading: str
     families: tuple[str, ...]
     settings: dict[str, Any]
     citation: str
@@ -59,6 +60,7 @@ def method_card(name: str) -> MethodCard:
         paper=about["Paper"],
         reads=about["Reads"],
         differs=about["Differs"],
+        reading=found.reading,
         families=found.families,
         settings={setting.name: setting.default for setting in hyperparameters.of(found)},
         citation=getattr(found, "citation", ""),
@@ -73,7 +75,7 @@ def detector_cards() -> list[DetectorCard]:
 def show_methods() -> None:
     """Prints the table of methods."""
     rows = [
-        (card.name, card.reads, ", ".join(card.families), _written(card), card.paper)
+        (card.name, card.reads, ", ".join(card.families), _written(card), _source(card))
         for card in method_cards()
     ]
     tables.show(("method", "reads", "families", "hyper-parameters", "paper"), rows)
@@ -84,9 +86,16 @@ def show_method(name: str) -> None:
     """Prints all about one method."""
     card = method_card(name)
     tables.say(f"{card.name}\n\n{card.idea}\n")
-    about = {"Paper": card.paper, "Reads": card.reads, "Differs": card.differs}
-    for title, text in {**about, "Families": ", ".join(card.families)}.items():
-        tables.say(f"{title + ':':<10}{text}")
+    about = {
+        "Paper": card.paper,
+        "Our reading": card.reading,
+        "Reads": card.reads,
+        "Differs": card.differs,
+        "Families": ", ".join(card.families),
+    }
+    for title, text in about.items():
+        if text:
+            tables.say(f"{title + ':':<13}{text}")
     tables.say("\nHyper-parameters")
     rows = [
         (f"--{name}.{setting.name}", tables.written(setting.default), setting.meaning)
@@ -143,6 +152,10 @@ def _detector_card(name: str) -> DetectorCard:
         channels=detector.spec.channels,
         tower_depth=detector.spec.tower_depth,
     )
+
+
+def _source(card: MethodCard) -> str:
+    return f"{card.paper} (our reading)" if card.reading else card.paper
 
 
 def _written(card: MethodCard) -> str:

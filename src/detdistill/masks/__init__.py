@@ -8,6 +8,13 @@ float64 where orders and thresholds decide and rounding must not.
 from __future__ import annotations
 
 from detdistill.masks.chance import as_many, scattered, uniform
+from detdistill.masks.harmony import (
+    Harmony,
+    ObjectQuality,
+    harmony,
+    named_and_found,
+    object_quality,
+)
 from detdistill.masks.objects import (
     Decay,
     background_shares,
@@ -43,6 +50,8 @@ __all__ = [
     "ClassScore",
     "Decay",
     "FineGrainedScope",
+    "Harmony",
+    "ObjectQuality",
     "PointQuality",
     "RegionDistance",
     "as_many",
@@ -51,13 +60,16 @@ __all__ = [
     "count_of",
     "fine_grained",
     "gaussian_cells",
+    "harmony",
     "inside_objects",
     "mean_plus_deviation",
     "most_different",
+    "named_and_found",
     "nearest_priors",
     "nearness",
     "object_cells",
     "object_level",
+    "object_quality",
     "object_shares",
     "objects_of",
     "point_quality",

@@ -33,6 +33,8 @@ class Method(nn.Module, ABC):
     """Whether it ranks or suppresses, outside of what `torch.compile` compiles."""
     agrees: ClassVar[bool] = True
     """Whether a student that equals its teacher loses nothing, before anything is trained."""
+    reading: ClassVar[str] = ""
+    """Whose reading of the paper this is, where there was no code or no formula to go by."""
     citation: ClassVar[str] = ""
     """The paper, as BibTeX."""
 

@@ -57,6 +57,9 @@ class TID(Method):
     families: ClassVar[tuple[str, ...]] = ("dense",)
     pulls: ClassVar[str] = "neck"
     selects: ClassVar[bool] = True
+    reading: ClassVar[str] = (
+        "The authors released no code. Where the paper leaves a choice, the choice is ours."
+    )
     citation: ClassVar[str] = """@misc{su_tid,
   title = {Task Integration Distillation for Object Detectors},
   author = {Su, Hai and Jian, Zhenwen and Yu, Songsen},

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from detdistill import methods
 from detdistill.report.runs import Run
 
-_UNPUBLISHED = re.compile(r"\bno (public )?code\b", re.IGNORECASE)
-_NO_CODE = "The authors released no code. Where the paper leaves a choice, the choice is ours."
 _NAME = re.compile(r"^[\w+-]+:\s+")
 
 
@@ -41,6 +39,12 @@ def sources(runs: Sequence[Run]) -> list[Source]:
     return list(dict.fromkeys(found))
 
 
+def our_readings(names: Iterable[str]) -> list[str]:
+    """Those methods of this package that had no code or no formula to go by."""
+    ours = methods.names()
+    return [name for name in names if name in ours and methods.find(name).reading]
+
+
 def _source(name: str, settings: dict[str, Any]) -> Source:
     """A method of this package; of others only the settings, since nothing foreign is imported."""
     if name not in methods.names():
@@ -53,7 +57,7 @@ def _source(name: str, settings: dict[str, Any]) -> Source:
         settings=_written({**method().settings(), **settings}),
         paper=about["Paper"],
         differs=about["Differs"],
-        reading=_reading(method, about["Paper"]),
+        reading=method.reading,
         citation=inspect.cleandoc(getattr(method, "citation", "")),
     )
 
@@ -70,11 +74,6 @@ def _sentence(text: str) -> str:
     """Without code marks, with a capital letter in front."""
     line = text.replace("`", "")
     return line[:1].upper() + line[1:]
-
-
-def _reading(method: type[methods.Method], paper: str) -> str:
-    """What a method says of its own reading, or that there was no code to compare with."""
-    return str(getattr(method, "reading", None) or (_NO_CODE if _UNPUBLISHED.search(paper) else ""))
 
 
 def _written(settings: dict[str, Any]) -> tuple[tuple[str, str], ...]:

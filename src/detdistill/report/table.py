@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from detdistill.report import numbers
+from detdistill.report import numbers, sources
 from detdistill.report.arms import Arm, Comparison, Role
 from detdistill.report.numbers import NOTHING, Sample, sample
 
@@ -165,8 +165,10 @@ def _row(comparison: Comparison, arm: Arm, cells: Sequence[Cell]) -> Row:
 
 
 def _detail(comparison: Comparison, arm: Arm) -> str:
-    """What the label leaves open: the teacher's detector, the number of runs."""
+    """What the label leaves open: the detector, whose reading a method is, the number of runs."""
     words = [arm.first.student] if arm.first.student != comparison.student else []
+    if readings := sources.our_readings(arm.first.methods):
+        words.append(f"our reading of {' and '.join(readings)}")
     if len(arm.runs) > 1:
         words.append(f"n = {len(arm.runs)}")
     return ", ".join(words)

@@ -1,0 +1,135 @@
+"""TBD: learn most where the teacher's class score and box are right together.
+
+Predictions count by their harmony; the neck is imitated once where the teacher names objects, once
+where it finds them, and the task in which the student lags counts more.
+
+Paper: Tang et al., "Task-Balanced Distillation for Object Detection", Pattern Recognition 137, 2023
+    (arXiv 2208.03006; neither formulas nor code are public).
+Reads: the necks, the predictions of both, the label assignment.
+Differs: our reading of the abstract, not a reproduction. Ours are the harmony score (a harmonic
+    mean; `geometric`, `gap` and none are settings), what it weights (the positives' class scores
+    and boxes, compared with the teacher's), the two masks of the neck (the teacher's best class
+    score, and the overlap of its box with the object, in each cell), their balance, all weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from detdistill import boxes, losses, masks
+from detdistill.masks import ObjectQuality
+from detdistill.methods.method import Method
+from detdistill.methods.pair import Adapter, adapters, same_predictions
+from detdistill.structures import DensePredictions, Levels, Reads, Spec, Step, take
+
+
+class TBD(Method):
+    """Predictions weighted by the teacher's harmony, and the neck weighted by task."""
+
+    families: ClassVar[tuple[str, ...]] = ("dense",)
+    pulls: ClassVar[str] = "neck"
+    agrees: ClassVar[bool] = False
+    reading: ClassVar[str] = (
+        "Neither formulas nor code are public. What is computed here is inspired by the abstract."
+    )
+    citation: ClassVar[str] = """@article{tang2023tbd,
+  title = {Task-Balanced Distillation for Object Detection},
+  author = {Tang, Ruining and Liu, Zhenyu and Li, Yangguang and Song, Yiguo and Liu, Hui and
+            Wang, Qide and Shao, Jing and Duan, Guifang and Tan, Jianrong},
+  journal = {Pattern Recognition},
+  volume = {137},
+  year = {2023},
+}"""
+
+    harmony_weight: float = 1.0
+    """Of harmony distillation: class scores and boxes of the positives."""
+    box_weight: float = 1.0
+    """Of the boxes within it."""
+    feature_weight: float = 1.0
+    """Of task-decoupled feature distillation: the mean over the levels of the neck."""
+    harmony: masks.Harmony = "harmonic"
+    """Harmony of class score and overlap: harmonic or geometric mean, the latter less their `gap`,
+    or `none`, with which all positives count alike."""
+    exponent: float = 1.0
+    """Of the harmony."""
+    balance: Literal["gap", "equal"] = "gap"
+    """Whether the tasks count by how far the student lags in them, or alike."""
+    adapter: Adapter = "auto"
+    """Layer between the student's neck and the comparison."""
+
+    @property
+    def reads(self) -> Reads:
+        """The predictions of both and the assignment."""
+        return Reads(predictions=True, targets=True)
+
+    def setup(self, teacher: Spec, student: Spec) -> None:
+        """Needs the same priors and classes."""
+        same_predictions("tbd", teacher, student)
+        self.adapters = adapters("tbd", self.adapter, teacher, student)
+        self.background = len(student.classes)
+
+    def forward(self, step: Step) -> Mapping[str, Tensor]:
+        """`cls` and `box` of the positives, `level0`, `level1`, ... of the neck."""
+        teacher = self.quality(step.teacher.dense, step)
+        student = self.quality(step.student.dense, step)
+        shares = self.task_shares(teacher, student, step)
+        return self._harmony_terms(teacher, step) | self._feature_terms(teacher, shares, step)
+
+    def quality(self, predictions: DensePredictions, step: Step) -> ObjectQuality:
+        """What one of the two makes of the objects of the positives."""
+        return masks.object_quality(predictions, step.targets)
+
+    def named_and_found(self, teacher: ObjectQuality, step: Step) -> tuple[Levels, Levels]:
+        """Where the teacher names and where it finds objects: (B, H, W) per level each."""
+        return masks.named_and_found(step.teacher.dense, teacher, step.targets)
+
+    def counts(self, teacher: ObjectQuality, step: Step) -> Tensor:
+        """(B, P) the harmony of each positive, 0 elsewhere."""
+        return masks.harmony(teacher, self.harmony).pow(self.exponent) * self._positive(step)
+
+    def task_shares(
+        self, teacher: ObjectQuality, student: ObjectQuality, step: Step
+    ) -> tuple[Tensor, Tensor]:
+        """How much naming and finding count: () each, 1 together; alike without positives."""
+        count = step.world_mean(self._positive(step).to(teacher.score).sum()).clamp(min=1)
+        naming, finding = (
+            step.world_mean((t - s).abs().sum()) / count + boxes.EPS
+            for t, s in zip(teacher, student, strict=True)
+        )
+        if self.balance == "equal":
+            naming = finding = torch.ones_like(naming)
+        return naming / (naming + finding), finding / (naming + finding)
+
+    def _positive(self, step: Step) -> Tensor:
+        return take(step.targets.labels, step.targets.rows) < self.background
+
+    def _harmony_terms(self, teacher: ObjectQuality, step: Step) -> dict[str, Tensor]:
+        count, rows = self.counts(teacher, step), step.targets.rows
+        said, wanted = step.student.dense, step.teacher.dense
+        target = losses.precise(take(wanted.flat_logits(), rows)).sigmoid()
+        cls = losses.soft_bce(take(said.flat_logits(), rows), target).sum(dim=-1)
+        box = losses.giou_loss(take(said.decoded(), rows), take(wanted.decoded(), rows))
+        total = step.world_mean(count.sum()).clamp(min=1)
+        return {
+            "cls": self.harmony_weight * (count * cls).sum() / total,
+            "box": self.harmony_weight * self.box_weight * (count * box).sum() / total,
+        }
+
+    def _feature_terms(
+        self, teacher: ObjectQuality, shares: tuple[Tensor, Tensor], step: Step
+    ) -> dict[str, Tensor]:
+        terms = {}
+        for i, (naming, finding) in enumerate(
+            zip(*self.named_and_found(teacher, step), strict=True)
+        ):
+            adapted = self.adapters[i](step.student.neck[i])
+            error = losses.squared_error(adapted, step.teacher.neck[i]).mean(dim=1)
+            named = losses.half_mean(error, naming, step.world_mean)
+            found = losses.half_mean(error, finding, step.world_mean)
+            both = shares[0] * named + shares[1] * found
+            terms[f"level{i}"] = self.feature_weight / len(self.adapters) * both
+        return terms
