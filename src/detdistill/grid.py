@@ -12,10 +12,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from detdistill import progress
 from detdistill.errors import UserError
@@ -39,21 +40,64 @@ class Job:
     """Names of jobs that must have finished first, such as the teacher's."""
 
 
+class Process(Protocol):
+    """What is asked of a child: the part of `subprocess.Popen` that is used here."""
+
+    def poll(self) -> int | None:
+        """Its exit code; None while it works."""
+
+    def send_signal(self, number: int, /) -> None:
+        """Signals it, if it works."""
+
+    def wait(self, timeout: float, /) -> object:
+        """Until it has ended; `subprocess.TimeoutExpired` after so many seconds."""
+
+    def kill(self) -> None:
+        """Ends it at once."""
+
+
 @dataclass(frozen=True)
 class _Child:
     """A job at work."""
 
     job: Job
-    process: subprocess.Popen[bytes]
+    process: Process
 
 
-def run(jobs: Sequence[Job], *, workers: int | None = None, overwrite: bool = False) -> list[str]:
+def interpreter(words: Sequence[str], log: Path) -> Process:
+    """Starts the command line in a Python of its own; what it says goes to `log`."""
+    with log.open("wb") as output:
+        return subprocess.Popen(  # noqa: S603 - our own command line
+            [sys.executable, "-m", "detdistill", *words],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=_one_thread(os.environ),
+            start_new_session=True,
+        )
+
+
+def give_up(failure: UserError) -> None:
+    """Lets one failed training end all."""
+    raise failure
+
+
+def run(
+    jobs: Sequence[Job],
+    *,
+    workers: int | None = None,
+    overwrite: bool = False,
+    launch: Callable[[Sequence[str], Path], Process] = interpreter,
+    on_failure: Callable[[UserError], None] = give_up,
+) -> list[str]:
     """Trains what is not there yet, as many at a time as there are cores.
 
     Args:
         jobs: what to train; a job comes behind those that it waits for.
         workers: how many at a time; None for the number of cores.
         overwrite: train anew what is there already.
+        launch: starts a process for a command line, with a file for what it says.
+        on_failure: hears why a training failed; unless it raises, the others go on.
 
     Returns:
         The names of the jobs that were trained; the others had finished before.
@@ -62,11 +106,12 @@ def run(jobs: Sequence[Job], *, workers: int | None = None, overwrite: bool = Fa
         UserError: a training failed, or a folder holds another experiment.
         KeyboardInterrupt: after the trainings have saved where they are.
     """
-    grid = _Grid(jobs, workers=workers or cores(), overwrite=overwrite)
+    grid = _Grid(jobs, workers=workers or cores(), overwrite=overwrite, launch=launch)
     with progress.shown({job.name: job.folder for job in jobs}) as view, _children() as children:
         while grid.waiting or children:
             grid.start_what_can(children, view)
-            _collect(children)
+            for failure in _collect(children):
+                on_failure(failure)
             view.update()
             time.sleep(POLL_SECONDS if children else 0)
     return grid.trained
@@ -75,12 +120,20 @@ def run(jobs: Sequence[Job], *, workers: int | None = None, overwrite: bool = Fa
 class _Grid:
     """Which jobs wait, and which were trained by this call."""
 
-    def __init__(self, jobs: Sequence[Job], *, workers: int, overwrite: bool) -> None:
+    def __init__(
+        self,
+        jobs: Sequence[Job],
+        *,
+        workers: int,
+        overwrite: bool,
+        launch: Callable[[Sequence[str], Path], Process],
+    ) -> None:
         self.waiting = list(jobs)
         self.finished = [job for job in jobs if not overwrite and _is_finished(job)]
         self.trained: list[str] = []
         self.workers = workers
         self.overwrite = overwrite
+        self.launch = launch
 
     def start_what_can(self, children: list[_Child], view: progress.View) -> None:
         """Starts, or keeps, every job whose turn it is."""
@@ -90,7 +143,7 @@ class _Grid:
             if job in self.finished and not fresh:
                 view.keep(job.name)
                 continue
-            children.append(_start(job, overwrite=fresh))
+            children.append(_Child(job, self.launch(_words(job, overwrite=fresh), _log(job))))
             self.trained.append(job.name)
             view.begin(job.name)
 
@@ -107,44 +160,33 @@ def _startable(waiting: Sequence[Job], children: Collection[_Child], workers: in
     return ready[: workers - len(children)]
 
 
-def _start(job: Job, *, overwrite: bool) -> _Child:
-    """Writes the experiment down and starts a process on it."""
-    config, log = _notes(job, "yaml"), _notes(job, "log")
+def _words(job: Job, *, overwrite: bool) -> list[str]:
+    """Writes the experiment down, and says how it is run."""
+    config = job.folder.parent / "jobs" / f"{job.folder.name}.yaml"
     experiments.save(job.experiment, config)
     command = "distill" if job.experiment.teacher else "train"
     how = "--overwrite" if overwrite else "--resume"
-    words = [command, "--config", str(config), "--out", str(job.folder), how]
-    with log.open("wb") as output:
-        process = subprocess.Popen(  # noqa: S603 - our own command line
-            [sys.executable, "-m", "detdistill", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=_one_thread(os.environ),
-            start_new_session=True,
-        )
-    return _Child(job, process)
+    return [command, "--config", str(config), "--out", str(job.folder), how]
 
 
-def _collect(children: list[_Child]) -> None:
-    """Takes out the children that have ended.
+def _log(job: Job) -> Path:
+    return job.folder.parent / "jobs" / f"{job.folder.name}.log"
 
-    Raises:
-        UserError: one of them failed.
-    """
+
+def _collect(children: list[_Child]) -> Iterator[UserError]:
+    """Takes out the children that have ended; yields why, of those that failed."""
     for child in [child for child in children if child.process.poll() is not None]:
         children.remove(child)
-        if child.process.returncode:
-            raise _failure(child)
+        if code := child.process.poll():
+            yield _failure(child.job, code)
 
 
-def _failure(child: _Child) -> UserError:
-    log = _notes(child.job, "log")
+def _failure(job: Job, code: int) -> UserError:
+    log = _log(job)
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no word"]
     said = lines[-1].removeprefix("detdistill: error: ")
     return UserError(
-        f"The training {child.job.name!r} failed with exit code {child.process.returncode}: "
-        f"{said} All it said is in {log}."
+        f"The training {job.name!r} failed with exit code {code}: {said} All it said is in {log}."
     )
 
 
@@ -205,10 +247,6 @@ def _is_finished(job: Job) -> bool:
             "Use --overwrite to train it anew, or another --out."
         )
     return progress.read(job.folder).state == "finished"
-
-
-def _notes(job: Job, kind: str) -> Path:
-    return job.folder.parent / "jobs" / f"{job.folder.name}.{kind}"
 
 
 def _one_thread(environment: Mapping[str, str]) -> dict[str, str]:

@@ -31,6 +31,8 @@ class Level:
     test: int = 500
 
 
+SMALL = Scene(side=96, objects=(1, 5), sizes=(10.0, 76.0))
+
 LEVELS: dict[str, Level] = {
     "easy": Level(
         scene=Scene(
@@ -46,11 +48,11 @@ LEVELS: dict[str, Level] = {
         )
     ),
     "few": Level(train=300),
-    "tiny": Level(
-        scene=Scene(side=96, objects=(1, 5), sizes=(10.0, 76.0)), train=2000, tune=200, test=200
-    ),
+    "tiny": Level(scene=SMALL, train=2000, tune=200, test=200),
+    "short": Level(scene=SMALL, train=2000),
 }  # fmt: skip
-"""Difficulty levels by name. `few` shows the pictures of `medium`, but only 300 for training."""
+"""Difficulty levels by name. `few` shows the pictures of `medium`, but only 300 for training;
+`short` those of `tiny`, but more for tuning and testing."""
 
 
 class Shapes:

@@ -1,0 +1,41 @@
+"""Rows that several studies are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from benchmarks.studies.study import Arm, Table
+
+from detdistill import fits
+
+
+def arm(
+    text: str, name: str | None = None, *, published: float | None = None, **settings: object
+) -> Arm:
+    """`arm("crosskd", cut=1)`; several methods as `crosskd+pkd`, without settings."""
+    methods = {method: dict(settings) for method in text.split("+")}
+    words = ", ".join(f"{setting} {value}" for setting, value in settings.items())
+    written = f"{text} ({words})" if words else text
+    return Arm(name=name or written, methods=methods, published=published)
+
+
+def fitting(table: Table, arms: Iterable[Arm]) -> Table:
+    """The table with the rows that fit its pair; why the others do not stands below it."""
+    if table.teacher is None:
+        return table
+    student, teacher = (fits.spec(training.student) for training in (table.student, table.teacher))
+    kept, refused = list(table.arms), []
+    for row in arms:
+        reasons = [
+            reason
+            for name, settings in row.methods.items()
+            if (reason := fits.refusal(name, settings, student=student, teacher=teacher))
+        ]
+        if reasons:
+            refused.append(f"`{row.name}`: {reasons[0]}")
+        else:
+            kept.append(row)
+    note = "Not possible here: " + " ".join(refused) if refused else ""
+    words = "\n\n".join(filter(None, (table.note, note)))
+    return replace(table, arms=tuple(kept), note=words)

@@ -1,0 +1,68 @@
+"""The built-in benchmark: the defaults and the published settings, with controls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from statistics import median
+
+from benchmarks.studies.arms import arm
+from benchmarks.studies.budgets import Budget
+from benchmarks.studies.study import Arm, Results, Table
+
+from detdistill import data, recipes
+from detdistill.train import experiment as experiments
+from detdistill.train.experiment import Experiment
+
+PLENTY, FEW = "4,000 labelled images", "300 labelled images"
+COSTLIEST = arm("crosskd+pkd")
+
+
+def defaults(budget: Budget, results: Results) -> Iterator[list[Table]]:
+    """Several methods with plenty of labels and with few; then the student alone for longer."""
+    student = budget.student("gfl-quick-w8")
+    rows = (*map(arm, ("fitnet", "pkd", "crosskd")), COSTLIEST, arm("tid"))
+    tables = [
+        Table(
+            title=title,
+            student=replace(student, data=name),
+            teacher=budget.teacher("gfl-quick-w32"),
+            arms=rows,
+        )
+        for title, name in ((PLENTY, budget.data), (FEW, "shapes:few"))
+    ]
+    yield tables
+    yield [replace(table, arms=(*rows, _equal_compute(table, results))) for table in tables]
+
+
+def _equal_compute(table: Table, results: Results) -> Arm:
+    """The student alone for as many steps as the costliest row's processor time pays for."""
+    alone, costliest = (_cpu_seconds(table, row, results) for row in (table.rows[0], COSTLIEST))
+    steps = round(table.student.steps * costliest / alone)
+    return Arm(name="student alone, equal compute", steps=steps)
+
+
+def _cpu_seconds(table: Table, row: Arm, results: Results) -> float:
+    return median(run["cost"]["cpu_seconds"] for run in results.runs(table, row) or ())
+
+
+def published(_budget: Budget, results: Results) -> Iterator[list[Table]]:
+    """The settings that the official implementation was measured with, also on files."""
+    folder = results.pool.root / "shapes-as-coco"
+    if not folder.exists():
+        data.shapes.write_coco(folder)
+    both = ((PLENTY, "shapes"), ("The same images as a COCO folder", f"coco:{folder}"))
+    yield [
+        Table(
+            title=title,
+            student=_recipe("student", name),
+            teacher=_recipe("teacher", name),
+            arms=(arm("crosskd"), arm("crosskd+pkd")),
+        )
+        for title, name in both
+    ]
+
+
+def _recipe(name: str, pictures: str) -> Experiment:
+    """A training of the recipes, on these pictures."""
+    return replace(experiments.from_dict(recipes.load(f"benchmark/{name}")), data=pictures)

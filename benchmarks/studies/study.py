@@ -1,0 +1,85 @@
+"""What a study consists of: tables, their rows, and the papers' numbers beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from benchmarks.studies.pool import Pool
+
+from detdistill.train.experiment import Experiment
+
+Methods = Mapping[str, dict[str, Any]]
+
+ALONE = "student alone"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Arm:
+    """One row: the student, with these methods."""
+
+    name: str
+    methods: Methods = field(default_factory=dict)
+    steps: int | None = None
+    """Other than the student's."""
+    published: float | None = None
+    """AP of the paper's row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A student alone and the same student with methods, over the same seeds."""
+
+    title: str
+    student: Experiment
+    teacher: Experiment | None = None
+    arms: tuple[Arm, ...] = ()
+    """Rows below the student alone."""
+    published_alone: float | None = None
+    """AP of the paper's student without distillation."""
+    source: str = ""
+    """Where the published numbers stand; the table is then asked whether their order holds."""
+    note: str = ""
+    """A paragraph below the table."""
+    split: Literal["tune", "test"] = "test"
+    """What AP is of; `tune` is for choosing settings, with the first seed alone."""
+
+    @property
+    def rows(self) -> tuple[Arm, ...]:
+        """All rows."""
+        return (Arm(name=ALONE, published=self.published_alone), *self.arms)
+
+    def seeds(self, seeds: Sequence[int]) -> Sequence[int]:
+        """Those that are trained of the ones that were asked for."""
+        return seeds if self.split == "test" else seeds[:1]
+
+    def experiment(self, arm: Arm, seed: int, pool: Pool) -> Experiment:
+        """One training of a row."""
+        steps = arm.steps or self.student.steps
+        chosen = replace(self.student, seed=seed, steps=steps)
+        if self.split == "tune":
+            chosen = replace(chosen, validate_every=steps)
+        if not arm.methods or self.teacher is None:
+            return chosen
+        teacher = str(pool.folder(self.teacher))
+        return replace(chosen, teacher=teacher, methods=dict(arm.methods))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """The finished runs of a pool, for these seeds."""
+
+    pool: Pool
+    seeds: tuple[int, ...]
+
+    def runs(self, table: Table, arm: Arm) -> list[dict[str, Any]] | None:
+        """A row's evaluations, one per seed; None if a training of it failed."""
+        experiments = [table.experiment(arm, seed, self.pool) for seed in table.seeds(self.seeds)]
+        found = [self.pool.evaluation(experiment) for experiment in experiments]
+        return None if None in found else [run for run in found if run is not None]
+
+    def ap(self, table: Table, arm: Arm) -> list[float] | None:
+        """AP in percent of every seed on the table's split; None if a training failed."""
+        runs = self.runs(table, arm)
+        return runs and [100 * run[table.split]["AP"] for run in runs]
