@@ -12,12 +12,21 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from benchmarks.studies import ablations, builtin, families, forking, markdown, methods, pairs
+from benchmarks.studies import (
+    ablations,
+    builtin,
+    families,
+    forking,
+    markdown,
+    methods,
+    pairs,
+    record,
+)
 from benchmarks.studies.budgets import LONG, SHORT, Budget
 from benchmarks.studies.pool import Pool
 from benchmarks.studies.study import Results, Table
 
-from detdistill import grid
+from detdistill import grid, recipes
 from detdistill.errors import UserError
 from detdistill.files import write_text
 
@@ -45,6 +54,8 @@ def main() -> None:
     for tables in study(budget, results):
         train(tables, results)
     write_text(options.out / f"{options.study}.md", markdown.page(tables, results))
+    if options.record:
+        recipes.write_results(record.found(tables, results))
 
 
 def train(tables: Sequence[Table], results: Results) -> None:
@@ -79,6 +90,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--steps", type=int, help="of a student; a teacher's in proportion")
     parser.add_argument("--seeds", type=_numbers, default=(0, 1, 2), help="as 0,1,2")
     parser.add_argument("--out", type=Path, default=Path("docs/results/tables"))
+    parser.add_argument("--record", action="store_true", help="show AP in the list of recipes")
     return parser.parse_args()
 
 

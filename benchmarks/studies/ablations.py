@@ -2,83 +2,118 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
-from benchmarks.studies.arms import arm
+from benchmarks.studies.arms import row
 from benchmarks.studies.budgets import Budget
-from benchmarks.studies.study import Arm, Results, Table
+from benchmarks.studies.study import Results, Table
 
-CROSSKD = "GFL-R18 from GFL-R50, COCO"
-SHALLOW = "towers have four blocks there and two here, so the rows are its cuts 0, 3 and 4"
-TID = "GFL-R50 from GFL-R101, COCO"
+from detdistill import recipes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablation:
+    """One table of a paper, by the names of its recipes."""
+
+    title: str
+    alone: str | None = None
+    """The recipe of the student alone."""
+    rows: Mapping[str, str]
+    """The others, and what they are called here."""
+    source: str = ""
+
+
+ABLATIONS = (
+    Ablation(
+        title="TID: classification and regression",
+        alone="tid/gfl-r50-alone",
+        rows={
+            "tid/gfl-r50-cls": "classification score",
+            "tid/gfl-r50-reg": "regression score",
+            "tid/gfl-r50": "both",
+        },
+        source="TID, table 3 (GFL-R50 from GFL-R101, COCO)",
+    ),
+    Ablation(
+        title="TID: key and weak areas",
+        alone="tid/gfl-r50-alone",
+        rows={
+            "tid/gfl-r50-key": "key areas",
+            "tid/gfl-r50-weak": "weak areas",
+            "tid/gfl-r50": "both",
+        },
+        source="TID, table 5 (GFL-R50 from GFL-R101, COCO); which column is which is our reading",
+    ),
+    Ablation(
+        title="DeFeat: objects and background of the neck",
+        alone="defeat/retinanet-r50-alone",
+        rows={
+            "shapes/gfl-defeat-objects": "objects",
+            "shapes/gfl-defeat-background": "background",
+            "defeat/retinanet-r50-neck": "both, apart",
+            "defeat/retinanet-r50-all-neck": "all cells together",
+        },
+        source="DeFeat, table 1 (RetinaNet-R50 from RetinaNet-R152, COCO), which has two of them",
+    ),
+    Ablation(
+        title="BCKD: classes and boxes",
+        rows={
+            "bckd/gfl-r50-cls": "classes",
+            "bckd/gfl-r50-box": "boxes",
+            "bckd/gfl-r50": "both",
+        },
+    ),
+    Ablation(
+        title="CrossKD: where to cross",
+        alone="crosskd/gfl-r18-alone",
+        rows={
+            "crosskd/gfl-r18-cut-0": "at the neck",
+            "crosskd/gfl-r18": "before the last block",
+            "crosskd/gfl-r18-cut-4": "after the last block",
+            "crosskd/gfl-r18-ld": "prediction mimicking (ld)",
+        },
+        source=(
+            "CrossKD, table 1 (GFL-R18 from GFL-R50, COCO); towers have four blocks there and two "
+            "here, so the rows are its cuts 0, 3 and 4"
+        ),
+    ),
+    Ablation(
+        title="CrossKD: which branch",
+        alone="crosskd/gfl-r18-alone",
+        rows={
+            "crosskd/gfl-r18-ld-cls": "ld, classes",
+            "crosskd/gfl-r18-ld-reg": "ld, boxes",
+            "crosskd/gfl-r18-ld": "ld, both",
+            "crosskd/gfl-r18-cls": "crosskd, classes",
+            "crosskd/gfl-r18-reg": "crosskd, boxes",
+            "crosskd/gfl-r18": "crosskd, both",
+        },
+        source="CrossKD, table 3 (GFL-R18 from GFL-R50, COCO)",
+    ),
+    Ablation(
+        title="CrossKD: beside prediction mimicking",
+        alone="crosskd/gfl-r18-alone",
+        rows={
+            "crosskd/gfl-r18": "crosskd",
+            "crosskd/gfl-r18-ld": "ld",
+            "crosskd/gfl-r18-with-ld": "crosskd and ld",
+        },
+        source="CrossKD, table 4 (GFL-R18 from GFL-R50, COCO)",
+    ),
+)
 
 
 def study(budget: Budget, _results: Results) -> Iterator[list[Table]]:
     """All tables, with one student and one teacher."""
     yield [
         Table(
-            title=title,
+            title=ablation.title,
             student=budget.student("gfl-quick-w8"),
             teacher=budget.teacher("gfl-quick-w32"),
-            arms=tuple(arms),
-            published_alone=alone,
-            source=source,
+            arms=tuple(row(recipe, name) for recipe, name in ablation.rows.items()),
+            published_alone=recipes.find(ablation.alone).paper.value if ablation.alone else None,
+            source=ablation.source,
         )
-        for title, source, alone, arms in (*_crosskd(), *_bckd())
+        for ablation in ABLATIONS
     ]
-
-
-Rows = tuple[str, str, float | None, Sequence[Arm]]
-"""Title, source, AP of the student alone there, and the rows."""
-
-
-def _crosskd() -> Iterator[Rows]:
-    """Where to cross, which branch, and prediction mimicking beside it."""
-    yield (
-        "CrossKD: where to cross",
-        f"CrossKD, table 1 ({CROSSKD}); {SHALLOW}",
-        35.8,
-        [
-            arm("crosskd", "at the neck", cut=0, published=38.2),
-            arm("crosskd", "before the last block", published=38.7),
-            arm("crosskd", "after the last block", cut=2, published=38.2),
-            arm("ld", "prediction mimicking (ld)", published=37.8),
-        ],
-    )
-    yield (
-        "CrossKD: which branch",
-        f"CrossKD, table 3 ({CROSSKD}); prediction mimicking is LD there and `kd` here",
-        35.8,
-        [
-            arm("kd", "kd, classes", box_weight=0.0, published=37.3),
-            arm("kd", "kd, boxes", cls_weight=0.0, published=36.8),
-            arm("kd", "kd, both", published=37.8),
-            arm("crosskd", "crosskd, classes", box_weight=0.0, published=37.7),
-            arm("crosskd", "crosskd, boxes", cls_weight=0.0, published=37.2),
-            arm("crosskd", "crosskd, both", published=38.7),
-        ],
-    )
-    yield (
-        "CrossKD: beside prediction mimicking",
-        f"CrossKD, table 4 ({CROSSKD})",
-        35.8,
-        [
-            arm("crosskd", published=38.7),
-            arm("ld", published=37.8),
-            arm("crosskd+ld", published=38.1),
-        ],
-    )
-
-
-def _bckd() -> Iterator[Rows]:
-    """Classes, boxes, both."""
-    yield (
-        "BCKD: classes and boxes",
-        "",
-        None,
-        [
-            arm("bckd", "classes", box_weight=0.0),
-            arm("bckd", "boxes", cls_weight=0.0),
-            arm("bckd", "both"),
-        ],
-    )

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from benchmarks.studies.study import Arm, Table
 
-from detdistill import fits
+from detdistill import fits, recipes
 
 
 def arm(
@@ -18,6 +18,13 @@ def arm(
     words = ", ".join(f"{setting} {value}" for setting, value in settings.items())
     written = f"{text} ({words})" if words else text
     return Arm(name=name or written, methods=methods, published=published)
+
+
+def row(recipe: str, name: str) -> Arm:
+    """A row of a paper's table: the methods of its small twin, and the published number."""
+    paper = recipes.find(recipe).paper
+    methods = recipes.load(paper.twin or recipe).get("methods", {})
+    return Arm(name=name, methods=methods, published=paper.value)
 
 
 def fitting(table: Table, arms: Iterable[Arm]) -> Table:

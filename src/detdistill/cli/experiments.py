@@ -9,10 +9,10 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
 
-from detdistill import recipes
 from detdistill.cli.parser import Parser
-from detdistill.cli.settings import Settings, over, read, short, split_methods
+from detdistill.cli.settings import read, short, split_methods
 from detdistill.errors import UserError
+from detdistill.recipes import Settings, over
 from detdistill.train.experiment import Experiment, Optimizer
 
 USAGES = {
@@ -132,7 +132,7 @@ def _parser(command: str, methods: Iterable[str]) -> Parser:
 def _add_run_options(parser: Parser) -> None:
     add = parser.add_argument
     add("--config", help="YAML file with any of these options; the command line overrides it")
-    add("--recipe", help="settings that come with the package: " + ", ".join(recipes.names()))
+    add("--recipe", help="settings that come with the package; 'detdistill recipes' lists them")
     add("--out", help="run folder; chosen from student, methods, data and seed if not given")
     add("--resume", action="store_true", help="go on with an interrupted run")
     add("--overwrite", action="store_true", help="replace a run that is there already")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +9,7 @@ import yaml
 
 from detdistill import recipes
 from detdistill.errors import UserError
-
-Settings = Mapping[str, Any]
-"""Values by name, with groups such as `optimizer` as mappings of their own."""
+from detdistill.recipes import Settings, over
 
 
 def read(*, recipe: str | None = None, config: Path | str | None = None) -> dict[str, Any]:
@@ -23,15 +20,6 @@ def read(*, recipe: str | None = None, config: Path | str | None = None) -> dict
     """
     base = recipes.load(recipe) if recipe else {}
     return over(base, _read_yaml(Path(config))) if config else base
-
-
-def over(base: Settings, settings: Settings) -> dict[str, Any]:
-    """The second over the first; groups are merged value by value, `methods` is replaced whole."""
-    merged = dict(base)
-    for key, value in settings.items():
-        groups = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = {**merged[key], **value} if groups and key != "methods" else value
-    return merged
 
 
 def split_methods(settings: Settings, chosen: str | None) -> tuple[dict[str, Any], list[str]]:
