@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -11,6 +11,7 @@ import torch
 from tests.fake_queries import FakeQueryHead, query_spec, query_targets
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import roi_align
 
 from detdistill.boxes import DeltaCoder, DistanceCoder, DistributionCoder
 from detdistill.structures import (
@@ -18,17 +19,24 @@ from detdistill.structures import (
     DensePredictions,
     DetectorOutput,
     Levels,
+    Proposals,
     QueryPredictions,
+    RegionPredictions,
+    Regions,
+    RegionScores,
+    RegionTrace,
     Spec,
     Step,
     Targets,
     Towers,
     Truth,
     local_mean,
+    take,
 )
 
-Kind = Literal["gfl", "atss", "retinanet", "fcos", "query"]
+Kind = Literal["gfl", "atss", "retinanet", "fcos", "rcnn", "query"]
 BINS = 5
+POOL = 2
 
 
 def spec(
@@ -48,18 +56,20 @@ def spec(
         "atss": DeltaCoder(stds=(0.1, 0.1, 0.2, 0.2)),
         "retinanet": DeltaCoder(),
         "fcos": DistanceCoder(),
+        "rcnn": DeltaCoder(),
     }
     return Spec(
-        family="dense",
+        family="region" if kind == "rcnn" else "dense",
         classes=tuple("abcdefgh"[:classes]),
         strides=strides,
         channels=channels,
-        tower_depth=depth,
-        tower_channels=tower_channels,
-        priors_per_cell=3 if kind == "retinanet" else 1,
+        tower_depth=0 if kind == "rcnn" else depth,
+        tower_channels=0 if kind == "rcnn" else tower_channels,
+        priors_per_cell=3 if kind in ("retinanet", "rcnn") else 1,
         coder=coders[kind],
         bins=BINS if kind == "gfl" else None,
         quality=kind in ("atss", "fcos"),
+        pool_size=POOL if kind == "rcnn" else 0,
     )
 
 
@@ -101,27 +111,89 @@ class FakeHead(nn.Module):
             logits=tuple(map(self.cls, cls)),
             boxes=boxes,
             quality=tuple(map(self.quality, reg)) if self.quality is not None else None,
-            priors=tuple(map(self._priors, cls, self.facts.strides)),
+            priors=tuple(
+                _priors(self.facts, level, s)
+                for level, s in zip(cls, self.facts.strides, strict=True)
+            ),
             strides=self.facts.strides,
             coder=self.coder,
         )
 
-    def _priors(self, level: Tensor, stride: int) -> Tensor:
-        """(H·W·A, 4) squares, or points as boxes without extent."""
-        height, width = level.shape[-2:]
-        y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
-        middle = (torch.stack([x, y], dim=-1).reshape(-1, 1, 2) + 0.5) * stride
-        sizes = torch.arange(1, self.facts.priors_per_cell + 1).view(1, -1, 1) * stride
-        half = torch.zeros_like(sizes) if isinstance(self.coder, DistanceCoder) else sizes
-        return torch.cat([middle - half, middle + half], dim=-1).flatten(0, 1)
+
+class FakeRegionHead(nn.Module):
+    """Anchors and a second stage that looks at their best boxes on the finest level."""
+
+    def __init__(self, facts: Spec) -> None:
+        super().__init__()
+        assert facts.coder is not None
+        self.facts, self.coder = facts, facts.coder
+        classes, pooled = len(facts.classes), facts.channels * facts.pool_size**2
+        self.object = nn.Conv2d(facts.channels, facts.priors_per_cell, 1)
+        self.shift = nn.Conv2d(facts.channels, facts.priors_per_cell * 4, 1)
+        self.cls = nn.Linear(pooled, classes + 1)
+        self.reg = nn.Linear(pooled, classes * 4)
+
+    def forward(self, neck: Levels, *, preactivation: bool = False) -> DetectorOutput:  # noqa: ARG002
+        """What the first stage says."""
+        rpn = DensePredictions(
+            logits=tuple(map(self.object, neck)),
+            boxes=tuple(map(self.shift, neck)),
+            priors=tuple(
+                _priors(self.facts, level, s)
+                for level, s in zip(neck, self.facts.strides, strict=True)
+            ),
+            strides=self.facts.strides,
+            coder=self.coder,
+        )
+        best = rpn.flat_logits().squeeze(-1).topk(min(6, len(rpn.flat_priors()))).indices
+        valid = torch.ones_like(best, dtype=torch.bool)
+        valid[:, 1:] = torch.arange(1, best.shape[1]) < 5
+        proposals = Proposals(boxes=take(rpn.decoded(), best).detach(), valid=valid)
+        return DetectorOutput(
+            neck=neck, predictions=RegionPredictions(rpn=rpn, proposals=proposals)
+        )
+
+    def pool(self, neck: Levels, proposals: Proposals) -> RegionTrace:
+        boxes = list(proposals.boxes.float())
+        scale = 1 / self.facts.strides[0]
+        features = roi_align(neck[0].float(), boxes, self.facts.pool_size, scale)
+        shaped = features.unflatten(0, proposals.valid.shape).to(neck[0])
+        return RegionTrace(features=shaped, proposals=proposals)
+
+    def resume(self, trace: RegionTrace) -> RegionScores:
+        features = trace.features.flatten(2)
+        return RegionScores(
+            logits=self.cls(features),
+            boxes=self.reg(features).unflatten(-1, (-1, 4)),
+            proposals=trace.proposals,
+            coder=self.coder,
+        )
+
+    def classify(self, neck: Levels, proposals: Proposals) -> RegionScores:
+        return self.resume(self.pool(neck, proposals))
 
 
-AnyFake = FakeHead | FakeQueryHead
+FakeAnyHead = FakeHead | FakeRegionHead | FakeQueryHead
+HEADS: dict[str, type[FakeAnyHead]] = {
+    "dense": FakeHead,
+    "region": FakeRegionHead,
+    "query": FakeQueryHead,
+}
 
 
-def head_of(facts: Spec) -> AnyFake:
-    """The head of a small detector, with fresh weights."""
-    return FakeQueryHead(facts) if facts.family == "query" else FakeHead(facts)
+def fake_head(facts: Spec) -> FakeAnyHead:
+    """A head of the spec's family."""
+    return HEADS[facts.family](facts)
+
+
+def _priors(facts: Spec, level: Tensor, stride: int) -> Tensor:
+    """(H·W·A, 4) squares, or points as boxes without extent."""
+    height, width = level.shape[-2:]
+    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    middle = (torch.stack([x, y], dim=-1).reshape(-1, 1, 2) + 0.5) * stride
+    sizes = torch.arange(1, facts.priors_per_cell + 1).view(1, -1, 1) * stride
+    half = torch.zeros_like(sizes) if isinstance(facts.coder, DistanceCoder) else sizes
+    return torch.cat([middle - half, middle + half], dim=-1).flatten(0, 1)
 
 
 def _climb(
@@ -173,11 +245,32 @@ def targets(objects: Truth, predictions: DensePredictions, classes: int) -> Targ
     )
 
 
-def targets_of(objects: Truth, output: DetectorOutput, classes: int) -> Targets:
-    """A label assignment for whatever kind of predictions there are."""
+def regions(objects: Truth, neck: Levels, head: FakeRegionHead, proposals: Proposals) -> Regions:
+    """The objects, each with its label, and the proposals, all background."""
+    sampled = Proposals(
+        boxes=torch.cat([objects.boxes, proposals.boxes], dim=1),
+        valid=torch.cat([objects.valid, proposals.valid], dim=1),
+    )
+    trace = head.pool(neck, sampled)
+    background, count = len(head.facts.classes), proposals.valid.shape[1]
+    labels = objects.labels.masked_fill(~objects.valid, background)
+    return Regions(
+        trace=trace,
+        scores=head.resume(trace),
+        labels=F.pad(labels, (0, count), value=background),
+        boxes=F.pad(objects.boxes * objects.valid.unsqueeze(-1), (0, 0, 0, count)),
+    )
+
+
+def assigned(objects: Truth, output: DetectorOutput, head: FakeAnyHead) -> Targets:
+    """Targets of a head of any family; those of a first stage are of one class."""
     if isinstance(output.predictions, QueryPredictions):
-        return query_targets(objects, output.predictions, classes)
-    return targets(objects, output.dense, classes)
+        return query_targets(objects, output.predictions, len(head.facts.classes))
+    if isinstance(head, FakeHead):
+        return targets(objects, output.dense, len(head.facts.classes))
+    alike = replace(objects, labels=torch.zeros_like(objects.labels))
+    sampled = regions(objects, output.neck, head, output.regions.proposals)
+    return replace(targets(alike, output.dense, 1), regions=sampled)
 
 
 @dataclass(frozen=True)
@@ -188,8 +281,8 @@ class Scene:
     student_neck: Levels
     """Leaves: a gradient here is a gradient to the student."""
     teacher_neck: Levels
-    student_head: AnyFake
-    teacher_head: AnyFake
+    student_head: FakeAnyHead
+    teacher_head: FakeAnyHead
 
 
 def scene(
@@ -209,8 +302,8 @@ def scene(
     torch.manual_seed(seed)
     student = student or spec()
     teacher = teacher or student
-    teacher_head = head_of(teacher).to(dtype).requires_grad_(requires_grad=False)
-    student_head = teacher_head if same else head_of(student).to(dtype)
+    teacher_head = fake_head(teacher).to(dtype).requires_grad_(requires_grad=False)
+    student_head = teacher_head if same else fake_head(student).to(dtype)
     teacher_neck = _neck(teacher, batch, size, dtype)
     student_neck = (
         tuple(level.detach().clone().requires_grad_() for level in teacher_neck)
@@ -223,7 +316,7 @@ def scene(
         truth=real,
         student=output,
         teacher=teacher_head(teacher_neck, preactivation=preactivation).detached(),
-        targets=targets_of(real, output, len(student.classes)),
+        targets=assigned(real, output, student_head),
         student_head=student_head,
         teacher_head=teacher_head,
         world_mean=world_mean,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import pytest
@@ -185,3 +186,87 @@ def test_masks_do_not_keep_history() -> None:
     prob = torch.rand(1, 2, 1, 3, requires_grad=True)
     quality = masks.point_quality(prob, random_boxes(1, 2, 1), objects([[0, 0, 10, 10]]))
     assert not any(part.requires_grad for part in quality)
+
+
+# Cells of objects
+
+
+def spans(box: Tensor, stride: int) -> list[int]:
+    """First and end cell of a box, without limits: x1, y1, x2, y2."""
+    return [int(number) for number in box / stride]
+
+
+def cells_of_loop(box: Tensor, height: int, width: int, stride: int) -> Tensor:
+    """An object's cells, as DeFeat counts them, one by one."""
+    x1, y1, x2, y2 = spans(box, stride)
+    x1, y1, x2, y2 = max(x1, 0), max(y1, 0), min(x2, width), min(y2, height)
+    covered = torch.zeros(height, width, dtype=torch.bool)
+    if x1 == x2 or y1 == y2:
+        covered[y1:, x1:][:1, :1] = True
+    else:
+        covered[y1 : max(y2, y1), x1 : max(x2, x1)] = True
+    return covered
+
+
+def bell_of_loop(box: Tensor, height: int, width: int, stride: int) -> Tensor:
+    """An object's bell, one cell after the other."""
+    x1, y1, x2, y2 = spans(box, stride)
+    bell = torch.zeros(height, width)
+    thin = x1 == x2 or y1 == y2
+    for y in range(y1, y1 + 1 if thin else y2):
+        for x in range(x1, x1 + 1 if thin else x2):
+            if 0 <= x < width and 0 <= y < height:
+                across = (x - (x1 + x2) / 2) / ((x2 - x1) / 2) if not thin else 0.0
+                down = (y - (y1 + y2) / 2) / ((y2 - y1) / 2) if not thin else 0.0
+                bell[y, x] = math.exp(-(across**2 + down**2) / 2)
+    return bell
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_cells_and_bells_of_objects_are_those_of_a_loop(seed: int) -> None:
+    torch.manual_seed(seed)
+    found = random_boxes(4).float() * 2 - 30  # some end outside, some are thin
+    found[0, 2] = found[0, 0] + 1
+    truth = objects(found.tolist(), [])
+    cells = masks.object_cells(truth, (7, 9), 8)
+    bells = masks.gaussian_cells(truth, (7, 9), 8)
+    wanted = torch.stack([cells_of_loop(box, 7, 9, 8) for box in found]).any(dim=0)
+    assert torch.equal(cells[0], wanted)
+    assert not cells[1].any()
+    bell = torch.stack([bell_of_loop(box, 7, 9, 8) for box in found]).amax(dim=0)
+    torch.testing.assert_close(bells[0], bell)
+    assert (bells[1] == 0).all()
+
+
+def test_an_object_stands_on_one_level_of_a_pyramid() -> None:
+    truth = objects([[0, 0, 40, 40], [0, 0, 230, 230]])
+    neck = tuple(torch.zeros(1, 1, 256 // stride, 256 // stride) for stride in (8, 16, 32))
+    levels = masks.pyramid(masks.object_cells, truth, neck, (8, 16, 32))
+    assert [int(level.sum()) for level in levels] == [25, 0, 49]
+
+
+def test_scattered_cells_are_about_as_many() -> None:
+    cells = torch.zeros(2, 60, 60, dtype=torch.bool)
+    cells[0, :30] = True
+    drawn = masks.scattered(cells, 3)
+    assert float(drawn[0].float().mean()) == pytest.approx(0.5, abs=0.03)
+    assert not drawn[1].any()
+    assert float((drawn[0] & cells[0]).float().mean()) == pytest.approx(0.25, abs=0.03)
+
+
+def test_as_many_are_drawn_from_the_candidates_as_are_wanted() -> None:
+    candidates = torch.tensor([[True] * 6 + [False] * 2, [True] * 2 + [False] * 6])
+    wanted = torch.zeros_like(candidates)
+    wanted[:, -3:] = True
+    drawn = masks.as_many(candidates, wanted, 5)
+    assert drawn.sum(dim=1).tolist() == [3, 2]
+    assert not (drawn & ~candidates).any()
+    assert not torch.equal(drawn, masks.as_many(candidates, wanted, 6))
+
+
+def test_a_box_belongs_to_the_object_that_it_overlaps_well() -> None:
+    truth = objects([[0, 0, 10, 10], [20, 20, 40, 40]], [])
+    corners = torch.tensor([[0.0, 0, 10, 9], [0, 0, 4, 10], [21, 20, 40, 40], [7, 7, 7, 7]])
+    labels, matched = masks.objects_of(corners.repeat(2, 1, 1), truth, 9)
+    assert labels.tolist() == [[0, 9, 1, 9], [9, 9, 9, 9]]
+    assert matched[0].tolist() == [[0, 0, 10, 10], [0] * 4, [20, 20, 40, 40], [0] * 4]

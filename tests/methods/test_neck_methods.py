@@ -160,5 +160,5 @@ def test_it_can_start_late() -> None:
 
 
 def test_points_are_refused() -> None:
-    with pytest.raises(UnsuitablePairError, match="fgfi asks which priors overlap"):
+    with pytest.raises(UnsuitablePairError, match="fgfi asks which anchors overlap"):
         FGFI().setup(fakes.spec("fcos"), fakes.spec("fcos"))

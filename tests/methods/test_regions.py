@@ -56,6 +56,6 @@ def test_images_suppress_each_other_only_if_asked_to() -> None:
 
 def test_points_overlap_nothing_and_are_refused_where_overlap_counts() -> None:
     facts = fakes.spec("fcos")
-    with pytest.raises(UnsuitablePairError, match="regions asks which priors overlap"):
+    with pytest.raises(UnsuitablePairError, match="regions asks which anchors overlap"):
         made(facts)
     assert made(facts, region="inside").chosen(fakes.scene(facts).step).any()

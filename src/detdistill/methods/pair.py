@@ -70,10 +70,11 @@ def same_priors(method: str, teacher: Spec, student: Spec) -> None:
 
 
 def needs_anchors(method: str, student: Spec) -> None:
-    """Refuses heads whose priors are points, which overlap nothing."""
-    if isinstance(student.coder, DistanceCoder):
+    """Refuses heads whose priors are points, which overlap nothing, and those without priors."""
+    if student.family == "query" or isinstance(student.coder, DistanceCoder):
+        has = "has none" if student.family == "query" else "has points"
         raise UnsuitablePairError(
-            f"{method} asks which priors overlap an object, but the student's are points: choose a "
+            f"{method} asks which anchors overlap an object, but the student {has}: choose a "
             "student with anchors, such as gfl, or a method that needs none, such as pkd."
         )
 
