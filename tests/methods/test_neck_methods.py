@@ -68,12 +68,41 @@ def test_padding_moves_no_object_if_asked_not_to() -> None:
     assert torch.equal(shares("image", step), shares("padded", step))
 
 
+@pytest.mark.parametrize(
+    ("kind", "wanted"),
+    [
+        ("gfl", [1e-3, 5e-4, 5e-4, 5e-6]),
+        ("fcos", [1.6e-3, 8e-4, 8e-4, 8e-6]),
+        ("rcnn", [5e-5, 2.5e-5, 5e-5, 5e-7]),
+    ],
+)
+def test_fgd_has_the_released_weights_of_each_head(kind: fakes.Kind, wanted: list[float]) -> None:
+    method = FGD()
+    method.setup(fakes.spec(kind), fakes.spec(kind))
+    assert method.weights == wanted
+    assert method.sharpness == (0.8 if kind == "fcos" else 0.5)
+    partly = FGD(background_weight=2.0)
+    partly.setup(fakes.spec(kind), fakes.spec(kind))
+    assert partly.weights == [wanted[0], 2.0, *wanted[2:]]
+
+
 # MGD
+
+
+@pytest.mark.parametrize(("kind", "wanted"), [("gfl", (2e-5, 0.65)), ("rcnn", (5e-7, 0.45))])
+def test_mgd_has_the_released_weights_of_each_family(
+    kind: fakes.Kind, wanted: tuple[float, float]
+) -> None:
+    method = MGD()
+    method.setup(fakes.spec(kind), fakes.spec(kind))
+    assert (method.scale, method.blanked) == wanted
 
 
 def test_cells_are_blanked_by_step_level_and_seed_alone() -> None:
     step = step_of_large_images()
     method, other = MGD(), MGD(seed=1)
+    for one in (method, other):
+        one.setup(fakes.spec(), fakes.spec())
     kept = method.kept(0, step)
     assert torch.equal(kept, method.kept(0, step))
     assert not torch.equal(kept, other.kept(0, step))
@@ -111,7 +140,13 @@ def test_entropy_is_a_constant() -> None:
 
 
 @pytest.mark.parametrize(
-    ("kind", "wanted"), [("gfl", (0.1, 0.05)), ("retinanet", (0.005, 0.02)), ("fcos", (0.01, 0.05))]
+    ("kind", "wanted"),
+    [
+        ("gfl", (0.1, 0.05)),
+        ("retinanet", (0.005, 0.02)),
+        ("fcos", (0.01, 0.05)),
+        ("rcnn", (0.002, 0.1)),
+    ],
 )
 def test_each_head_has_its_released_weights(kind: fakes.Kind, wanted: tuple[float, float]) -> None:
     method = FRS()

@@ -15,7 +15,21 @@ def made(facts: fakes.Spec | None = None, **settings: object) -> Regions:
     return method
 
 
-@pytest.mark.parametrize("region", ["inside", "main", "fine", "different"])
+REGIONS = ["inside", "main", "fine", "different"]
+
+
+@pytest.mark.parametrize("region", REGIONS)
+def test_the_first_stage_of_two_makes_the_regions(region: str) -> None:
+    facts = fakes.spec("rcnn")
+    step = fakes.scene(facts).step
+    method = made(facts, region=region, levels="all")
+    chosen = method.chosen(step)
+    assert chosen.any()
+    assert not chosen.all()
+    assert all(term > 0 for term in method(step).values())
+
+
+@pytest.mark.parametrize("region", REGIONS)
 def test_a_level_is_the_mean_over_the_chosen_cells(region: str) -> None:
     step = fakes.scene().step
     method = made(region=region, levels="all")

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor, nn
 
 from detdistill import losses, masks
+from detdistill.boxes import DistanceCoder
 from detdistill.methods.method import Method
-from detdistill.methods.pair import Adapter, adapters, same_strides
+from detdistill.methods.pair import Adapter, adapters, or_published, same_strides
 from detdistill.structures import Spec, Step
 
 
@@ -59,16 +60,18 @@ class FGD(Method):
   year = {2022},
 }"""
 
-    foreground_weight: float = 1e-3
-    """Of the objects' cells; FCOS 1.6e-3, two-stage detectors 5e-5."""
-    background_weight: float = 5e-4
-    """Of the other cells; FCOS 8e-4, two-stage detectors 2.5e-5."""
-    attention_weight: float = 5e-4
-    """Of the difference in attention; FCOS 8e-4, two-stage detectors 5e-5."""
-    relation_weight: float = 5e-6
-    """Of the maps with their context; FCOS 8e-6, two-stage detectors 5e-7."""
-    temperature: float = 0.5
-    """Of the attention; FCOS 0.8."""
+    foreground_weight: float | None = None
+    """Of the objects' cells. None for the released one: 1e-3, FCOS 1.6e-3, two-stage 5e-5."""
+    background_weight: float | None = None
+    """Of the other cells. None for the released one: 5e-4, FCOS 8e-4, two-stage 2.5e-5."""
+    attention_weight: float | None = None
+    """Of the difference in attention. None for the released one: 5e-4, FCOS 8e-4, two-stage
+    5e-5."""
+    relation_weight: float | None = None
+    """Of the maps with their context. None for the released one: 5e-6, FCOS 8e-6, two-stage
+    5e-7."""
+    temperature: float | None = None
+    """Of the attention. None for the released one: 0.5, FCOS 0.8."""
     scale: Literal["image", "padded"] = "image"
     """What a map is taken to cover: the image without its padding, as released, or with it."""
     adapter: Adapter = "auto"
@@ -77,6 +80,14 @@ class FGD(Method):
     def setup(self, teacher: Spec, student: Spec) -> None:
         """Needs equal strides."""
         same_strides("fgd", teacher, student)
+        given = (
+            self.foreground_weight,
+            self.background_weight,
+            self.attention_weight,
+            self.relation_weight,
+            self.temperature,
+        )
+        *self.weights, self.sharpness = or_published(given, _published(student))
         self.adapters = adapters("fgd", self.adapter, teacher, student)
         count, width = len(student.strides), teacher.channels
         self.student_context = nn.ModuleList(Context(width) for _ in range(count))
@@ -86,15 +97,9 @@ class FGD(Method):
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`foreground`, `background`, `attention` and `relation`, each summed over the levels."""
         levels = [self.level(i, step) for i in range(len(self.strides))]
-        weights = {
-            "foreground": self.foreground_weight,
-            "background": self.background_weight,
-            "attention": self.attention_weight,
-            "relation": self.relation_weight,
-        }
         return {
             name: weight * torch.stack([level[name] for level in levels]).sum()
-            for name, weight in weights.items()
+            for name, weight in zip(levels[0], self.weights, strict=True)
         }
 
     def level(self, i: int, step: Step) -> dict[str, Tensor]:
@@ -120,8 +125,8 @@ class FGD(Method):
     def attention(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """(B, H, W) of the cells and (B, C) of the channels, each 1 on average."""
         size, where = maps.abs(), maps.shape[2:]
-        cells = (size.mean(dim=1).flatten(1) / self.temperature).softmax(dim=-1)
-        channels = (size.mean(dim=(2, 3)) / self.temperature).softmax(dim=-1)
+        cells = (size.mean(dim=1).flatten(1) / self.sharpness).softmax(dim=-1)
+        channels = (size.mean(dim=(2, 3)) / self.sharpness).softmax(dim=-1)
         return cells.unflatten(1, where) * cells.shape[1], channels * channels.shape[1]
 
     def shares(self, i: int, step: Step) -> tuple[Tensor, Tensor]:
@@ -133,3 +138,12 @@ class FGD(Method):
             sizes = covered.expand_as(sizes)
         foreground = masks.object_shares(step.truth, (height, width), sizes)
         return foreground, masks.background_shares(foreground)
+
+
+def _published(spec: Spec) -> tuple[float, ...]:
+    """The released weights, in the order of the terms, and the temperature."""
+    if spec.family == "region":
+        return 5e-5, 2.5e-5, 5e-5, 5e-7, 0.5
+    if isinstance(spec.coder, DistanceCoder):
+        return 1.6e-3, 8e-4, 8e-4, 8e-6, 0.8
+    return 1e-3, 5e-4, 5e-4, 5e-6, 0.5

@@ -30,7 +30,7 @@ from detdistill.structures import Levels, Spec, Step, per_cell, unflatten
 class FGFI(Method):
     """Half the mean squared difference of the necks over the cells near the objects."""
 
-    families: ClassVar[tuple[str, ...]] = ("dense",)
+    families: ClassVar[tuple[str, ...]] = ("dense", "region")
     pulls: ClassVar[str] = "neck"
     citation: ClassVar[str] = """@inproceedings{wang2019fgfi,
   title = {Distilling Object Detectors with Fine-grained Feature Imitation},

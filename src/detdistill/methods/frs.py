@@ -4,7 +4,7 @@ The teacher's best class score of a cell says how rich the cell is, and is its w
 
 Paper: Du et al., "Distilling Object Detectors with Feature Richness", NeurIPS 2021
     (arXiv 2111.00674).
-Reads: the necks, the predictions of both.
+Reads: the necks, the predictions of both; of two-stage detectors those of the first stage.
 Differs: the class term is 0 where both agree; the released value is larger by the teacher's own
     entropy (`entropy=True`), with the same gradient. The sums of the weights are means over ranks
     and have a floor of 2^-23. An adapter exists only where widths differ (released: always, of
@@ -22,14 +22,14 @@ from torch import Tensor
 from detdistill import losses
 from detdistill.boxes import DistanceCoder
 from detdistill.methods.method import Method
-from detdistill.methods.pair import Adapter, adapters, same_predictions
+from detdistill.methods.pair import Adapter, adapters, or_published, same_predictions
 from detdistill.structures import Reads, Spec, Step
 
 
 class FRS(Method):
     """Difference of necks and of class scores, weighted by the teacher's class scores."""
 
-    families: ClassVar[tuple[str, ...]] = ("dense",)
+    families: ClassVar[tuple[str, ...]] = ("dense", "region")
     pulls: ClassVar[str] = "neck"
     citation: ClassVar[str] = """@inproceedings{du2021frs,
   title = {Distilling Object Detectors with Feature Richness},
@@ -40,9 +40,11 @@ class FRS(Method):
 }"""
 
     neck_weight: float | None = None
-    """None for the released one: 0.1 in GFL, 0.01 in FCOS, 0.005 with anchors (RetinaNet)."""
+    """None for the released one: 0.1 in GFL, 0.01 in FCOS, 0.005 with anchors (RetinaNet), 0.002 in
+    two-stage detectors."""
     cls_weight: float | None = None
-    """None for the released one: 0.05 in GFL and FCOS, 0.02 with anchors (RetinaNet)."""
+    """None for the released one: 0.05 in GFL and FCOS, 0.02 with anchors (RetinaNet), 0.1 in
+    two-stage detectors."""
     warm_up: int = 500
     """Steps over which both weights grow from nothing."""
     entropy: bool = False
@@ -59,9 +61,7 @@ class FRS(Method):
         """Needs the same priors and classes."""
         same_predictions("frs", teacher, student)
         self.adapters = adapters("frs", self.adapter, teacher, student)
-        published = _published(student)
-        given = (self.neck_weight, self.cls_weight)
-        self.weights = [p if g is None else g for g, p in zip(given, published, strict=True)]
+        self.weights = or_published((self.neck_weight, self.cls_weight), _published(student))
 
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`neck` and `cls`, each summed over the levels."""
@@ -86,6 +86,8 @@ class FRS(Method):
 
 def _published(spec: Spec) -> tuple[float, float]:
     """The released weights of neck and classes."""
+    if spec.family == "region":
+        return 0.002, 0.1
     if spec.bins is not None:
         return 0.1, 0.05
     return (0.01, 0.05) if isinstance(spec.coder, DistanceCoder) else (0.005, 0.02)

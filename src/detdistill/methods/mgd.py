@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from detdistill import losses, masks
 from detdistill.methods.method import Method
-from detdistill.methods.pair import Adapter, adapters, same_strides
+from detdistill.methods.pair import Adapter, adapters, or_published, same_strides
 from detdistill.structures import Spec, Step
 
 
@@ -34,10 +34,12 @@ class MGD(Method):
   year = {2022},
 }"""
 
-    weight: float = 2e-5
-    """Of the sum over channels and cells, per image; two-stage detectors 5e-7."""
-    blank: float = 0.65
-    """Share of the cells that is blanked; two-stage detectors 0.45."""
+    weight: float | None = None
+    """Of the sum over channels and cells, per image. None for the released one: 2e-5, for two-stage
+    detectors 5e-7."""
+    blank: float | None = None
+    """Share of the cells that is blanked. None for the released one: 0.65, for two-stage detectors
+    0.45."""
     seed: int = 0
     """Chooses other cells."""
     adapter: Adapter = "auto"
@@ -46,6 +48,8 @@ class MGD(Method):
     def setup(self, teacher: Spec, student: Spec) -> None:
         """Needs equal strides."""
         same_strides("mgd", teacher, student)
+        published = (5e-7, 0.45) if student.family == "region" else (2e-5, 0.65)
+        self.scale, self.blanked = or_published((self.weight, self.blank), published)
         self.adapters = adapters("mgd", self.adapter, teacher, student)
         self.generators = nn.ModuleList(_generator(teacher.channels) for _ in student.strides)
 
@@ -55,13 +59,13 @@ class MGD(Method):
         for i, teacher in enumerate(step.teacher.neck):
             kept = self.adapters[i](step.student.neck[i]) * self.kept(i, step)
             error = losses.squared_error(self.generators[i](kept), teacher)
-            terms[f"level{i}"] = self.weight * error.sum() / len(teacher)
+            terms[f"level{i}"] = self.scale * error.sum() / len(teacher)
         return terms
 
     def kept(self, i: int, step: Step) -> Tensor:
         """(B, 1, H, W) 1 where a cell is seen, 0 where it is blanked."""
         images, _, height, width = step.student.neck[i].shape
-        return (self.chance(i, step, (images, 1, height, width)) <= 1 - self.blank).float()
+        return (self.chance(i, step, (images, 1, height, width)) <= 1 - self.blanked).float()
 
     def chance(self, i: int, step: Step, shape: tuple[int, ...]) -> Tensor:
         """Numbers from 0 to 1."""

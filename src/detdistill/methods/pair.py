@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 from torch import nn
@@ -22,6 +23,11 @@ def same_family(method: str, teacher: Spec, student: Spec) -> None:
             f"one and the student a {student.family} one: choose such a pair, or a method that "
             "reads only the neck, such as pkd."
         )
+
+
+def or_published(given: Sequence[float | None], published: Sequence[float]) -> list[float]:
+    """What was given, and the published number in the place of a None."""
+    return [p if g is None else g for g, p in zip(given, published, strict=True)]
 
 
 def same_level_count(method: str, teacher: Spec, student: Spec) -> None:
@@ -81,6 +87,7 @@ def needs_anchors(method: str, student: Spec) -> None:
 
 def same_predictions(method: str, teacher: Spec, student: Spec) -> None:
     """Refuses heads whose class scores and boxes cannot be compared one by one."""
+    same_family(method, teacher, student)
     same_strides(method, teacher, student)
     same_classes(method, teacher, student)
     same_priors(method, teacher, student)

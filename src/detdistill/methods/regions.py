@@ -9,7 +9,8 @@ Reads: the necks; the assignment, the objects and the predictions of both, as th
 Differs: an adapter bridges a difference in width (released: none). `different` suppresses boxes
     image by image; the released code lets boxes of different images suppress each other
     (`jointly=True`). As released, levels without positives are silent unless `levels="all"`. A
-    level's mean is over its cells on all ranks. A cell is in a region if any of its priors is.
+    level's mean is over its cells on all ranks. A cell is in a region if any of its priors is. Of
+    two-stage detectors (not in the paper) the first stage makes the regions.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ from detdistill.structures import Reads, Spec, Step, level_sums, per_cell, unfla
 class Regions(Method):
     """Mean squared difference of the necks over the cells of a region."""
 
-    families: ClassVar[tuple[str, ...]] = ("dense",)
+    families: ClassVar[tuple[str, ...]] = ("dense", "region")
     pulls: ClassVar[str] = "neck"
     selects: ClassVar[bool] = True
     citation: ClassVar[str] = """@article{zheng2023ld,
@@ -66,7 +67,7 @@ class Regions(Method):
         if self.region == "fine":
             needs_anchors("regions", student)
         self.adapters = adapters("regions", self.adapter, teacher, student)
-        self.background = len(student.classes)
+        self.background = 1 if student.family == "region" else len(student.classes)
 
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`level0`, `level1`, ..."""
