@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from detdistill import masks
+from detdistill.methods.mimicry import sampled
 from detdistill.structures import Proposals, RegionHead, RegionScores, Spec, Step, Truth
 
 Whose = Literal["teacher", "student"]
@@ -52,8 +53,8 @@ def shared(step: Step, whose: Whose, count: int) -> Shared:
     student_head, teacher_head = (
         cast("RegionHead", head) for head in (step.student_head, step.teacher_head)
     )
-    if whose == "student" and step.targets.regions is not None:
-        own = step.targets.regions
+    if whose == "student":
+        own = sampled(step)
         mine, labels, corners = own.scores, own.labels, own.boxes
     else:
         regions = _best(step.teacher.regions.proposals, step.truth, count)
