@@ -1,0 +1,117 @@
+"""Mimic: imitate the neck in the regions where a detector looks for objects.
+
+What is pooled from the student's neck in each proposal should be what is pooled from the teacher's.
+
+Paper: Li, Jin and Yan, "Mimicking Very Efficient Network for Object Detection", CVPR 2017.
+Reads: the necks; the proposals of a two-stage detector, or the boxes of which another is surest.
+Differs: written from the paper, without comparison with released numbers. The paper has one map and
+    the student's own proposals; here each region is pooled from the level of its size, and the
+    teacher's proposals are the default. A layer between the two exists only where widths differ
+    (paper: always). One-stage and query detectors, which have no proposals, are our reading, as
+    are number of regions, their cells and the weight.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from detdistill import boxes, instances, losses
+from detdistill.methods.method import Method
+from detdistill.methods.pair import Adapter, layer, same_strides
+from detdistill.structures import (
+    DetectorOutput,
+    Levels,
+    QueryPredictions,
+    Reads,
+    RegionPredictions,
+    Spec,
+    Step,
+)
+
+CANDIDATES = 8
+"""Boxes that are considered for each region that is taken."""
+
+
+class Mimic(Method):
+    """Half the mean squared difference of what both necks hold of the same regions."""
+
+    pulls: ClassVar[str] = "neck"
+    selects: ClassVar[bool] = True
+    citation: ClassVar[str] = """@inproceedings{li2017mimic,
+  title = {Mimicking Very Efficient Network for Object Detection},
+  author = {Li, Quanquan and Jin, Shengying and Yan, Junjie},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition},
+  year = {2017},
+}"""
+
+    weight: float = 3.0
+    """Of the mean over the regions of all images."""
+    regions: Literal["teacher", "student", "objects"] = "teacher"
+    """Whose proposals the regions are, or the objects themselves."""
+    count: int = 64
+    """Regions of each image at most, the surest."""
+    overlap: float = 0.7
+    """IoU from which boxes of one-stage and query detectors suppress each other."""
+    size: int = 7
+    """Cells per side of a region."""
+    adapter: Adapter = "auto"
+    """Layer between what the student holds of a region and the comparison."""
+
+    @property
+    def reads(self) -> Reads:
+        """The teacher's predictions, if its proposals are taken."""
+        return Reads(predictions=self.regions == "teacher")
+
+    def setup(self, teacher: Spec, student: Spec) -> None:
+        """Needs equal strides."""
+        same_strides("mimic", teacher, student)
+        self.adapt = layer("mimic", self.adapter, teacher.channels, student.channels)
+        self.strides = student.strides
+
+    def forward(self, step: Step) -> Mapping[str, Tensor]:
+        """`region`."""
+        found, valid = self.chosen(step)
+        student, teacher = (
+            self.pooled(output.neck, found) for output in (step.student, step.teacher)
+        )
+        error = losses.squared_error(self.adapt(student), teacher).mean(dim=(1, 2, 3))
+        mean = losses.half_mean(error, valid.flatten(), step.world_mean)
+        return {"region": self.weight * mean}
+
+    def pooled(self, neck: Levels, found: Tensor) -> Tensor:
+        """What a neck holds of regions (B, M, 4): (B·M, C, size, size)."""
+        return instances.pooled(tuple(map(losses.precise, neck)), self.strides, found, self.size)
+
+    @torch.no_grad()
+    def chosen(self, step: Step) -> tuple[Tensor, Tensor]:
+        """The regions (B, M, 4), and which of them are real (B, M)."""
+        if self.regions == "objects":
+            found, valid = step.truth.boxes, step.truth.valid
+        else:
+            output = step.teacher if self.regions == "teacher" else step.student
+            if not isinstance(output.predictions, RegionPredictions):
+                return self._surest(output, step)
+            proposals = output.predictions.proposals
+            found, valid = proposals.boxes[:, : self.count], proposals.valid[:, : self.count]
+        found = boxes.clipped(found, step.truth.sizes)
+        return found, valid & (boxes.area(found) > 0)
+
+    def _surest(self, output: DetectorOutput, step: Step) -> tuple[Tensor, Tensor]:
+        """The boxes with the highest class scores, without those that overlap a better one."""
+        if isinstance(output.predictions, QueryPredictions):
+            logits, corners = output.queries.logits[-1], output.queries.boxes[-1]
+        else:
+            logits, corners = output.dense.flat_logits(), output.dense.decoded()
+        return instances.general_instances(
+            losses.precise(logits).amax(dim=-1),
+            corners,
+            step.truth.sizes,
+            candidates=CANDIDATES * self.count,
+            overlap=self.overlap,
+            count=self.count,
+            side=0.0,
+        )
