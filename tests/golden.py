@@ -13,7 +13,7 @@ import sys
 import zipfile
 from pathlib import Path
 
-from tests.golden_cases import crosskd, defeat, detection, heads, necks, tbd, tid
+from tests.golden_cases import crosskd, defeat, detection, heads, instances, necks, tbd, tid
 from tests.golden_cases.case import Family, MismatchError, check
 
 FAMILIES: dict[str, Family] = {
@@ -47,16 +47,14 @@ FAMILIES: dict[str, Family] = {
     "fgfi_": necks.fgfi,
     "frs_": necks.frs,
     "mgd_": necks.mgd,
+    "pfi_": instances.pfi,
+    "rm_": instances.rm,
     "tbd_": tbd.tbd,
     "tid_": tid.tid,
 }
 """By the beginning of the name; the longest that fits counts."""
 
-NOT_YET = (
-    "gid_",
-    "pfi_",
-    "rm_",
-)
+NOT_YET = ("gid_",)
 """Methods that the library does not have."""
 
 

@@ -206,6 +206,22 @@ def kl_divergence(logits: Tensor, target: Tensor, temperature: float = 1.0) -> T
     return divergence * temperature**2
 
 
+def log_softmax_within(scores: Tensor, group: Tensor, groups: int) -> Tensor:
+    """Logarithm of the softmax of each group of scores, which are small numbers.
+
+    Args:
+        scores: (B, P), such as probabilities; nothing is done against overflow.
+        group: (B, P) to which group each belongs, from 0 to `groups`, the last for none.
+        groups: how many there are per image.
+
+    Returns:
+        (B, P).
+    """
+    powers = precise(scores).exp()
+    totals = powers.new_zeros((len(powers), groups + 1)).scatter_add(1, group, powers)
+    return scores - totals.gather(1, group).log()
+
+
 def channel_statistics(maps: Tensor, *, lone: bool = True) -> tuple[Tensor, Tensor]:
     """Mean and unbiased standard deviation of each channel over batch, height and width.
 

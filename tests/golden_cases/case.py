@@ -111,7 +111,7 @@ def _check_precision(
     results = dict(family(case))
     case.finish()
     if "loss" in results and results["loss"].requires_grad:
-        results["loss"].backward()
+        results["loss"].sum().backward()
     expected = _expected(arrays, results, case, suffix)
     differences = {
         key: found
