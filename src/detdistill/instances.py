@@ -6,10 +6,20 @@ M instances per image.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import log2
+from typing import Literal
+
 import torch
 from torch import Tensor
+from torchvision.ops import roi_align
 
-from detdistill.structures import Targets, Truth, take
+from detdistill import boxes, losses, masks
+from detdistill.structures import DensePredictions, Levels, Targets, Truth, take
+
+Gap = Literal["best", "class"]
+
+# Objects
 
 
 @torch.no_grad()
@@ -26,3 +36,107 @@ def owners(targets: Targets, truth: Truth) -> Tensor:
     for axis in range(4):
         same &= corners[:, :, None, axis] == truth.boxes[:, None, :, axis]
     return same.byte().argmax(dim=2).masked_fill(~same.any(dim=2), slots)
+
+
+# General instances
+
+
+@torch.no_grad()
+def disagreement(
+    student: DensePredictions, teacher: DensePredictions, gap: Gap
+) -> tuple[Tensor, Tensor]:
+    """How far the class scores of each prior are apart, and the box of who is surer.
+
+    Args:
+        student: on the same priors as the teacher's.
+        teacher: decides where both are equally sure.
+        gap: between the `best` scores of both, or between those of the `class` that differs most.
+
+    Returns:
+        (B, N) from 0 to 1, and (B, N, 4).
+    """
+    ours, theirs = (losses.precise(said.flat_logits()).sigmoid() for said in (student, teacher))
+    if gap == "best":
+        ours, theirs = (score.amax(dim=-1, keepdim=True) for score in (ours, theirs))
+    ahead = theirs - ours
+    apart, which = ahead.abs().max(dim=-1)
+    surer = ahead.gather(-1, which.unsqueeze(-1)) >= 0
+    return apart, torch.where(surer, teacher.decoded(), student.decoded())
+
+
+@torch.no_grad()
+def general_instances(
+    apart: Tensor,
+    corners: Tensor,
+    sizes: Tensor,
+    *,
+    candidates: int,
+    overlap: float,
+    count: int,
+    side: float,
+) -> tuple[Tensor, Tensor]:
+    """The boxes on which two detectors disagree most, spread over the image.
+
+    Args:
+        apart: (B, N) how much they disagree.
+        corners: (B, N, 4); clipped to the image.
+        sizes: (B, 2) height and width of the images.
+        candidates: how many boxes per image are considered.
+        overlap: IoU with a better one above which a box is left out.
+        count: M, how many to take per image at most.
+        side: boxes with a shorter side, or one of this length, are left out.
+
+    Returns:
+        (B, M, 4), best first, zeros where there are fewer, and (B, M) bool, where there are.
+    """
+    order = apart.topk(min(candidates, apart.shape[1]), dim=1).indices
+    limits = sizes.to(corners).flip(-1).repeat(1, 2).unsqueeze(1)
+    ranked = torch.minimum(take(corners, order).clamp(min=0), limits)
+    large = (ranked[..., 2:] - ranked[..., :2] > side).all(dim=-1)
+    kept = masks.survivors(ranked, large, overlap, count)
+    best = masks.ranking(kept.byte())[:, :count]
+    valid = take(kept, best)
+    return take(ranked, best) * valid.unsqueeze(-1), valid
+
+
+@torch.no_grad()
+def matched(priors: Tensor, corners: Tensor, valid: Tensor, least: float) -> Tensor:
+    """Which priors stand for one of the boxes, by the rule of RetinaNet's positives: (B, N) bool.
+
+    Args:
+        priors: (N, 4).
+        corners: (B, M, 4).
+        valid: (B, M) bool, which boxes count.
+        least: IoU from which a prior stands for a box; the best prior of a box always does.
+    """
+    overlap = boxes.iou(priors, corners.unsqueeze(2))  # (B, M, N)
+    best = overlap.amax(dim=2, keepdim=True)
+    near = (overlap >= least) | ((overlap == best) & (best > 0))
+    return (near & valid.unsqueeze(2)).any(dim=1)
+
+
+def pooled(neck: Levels, strides: Sequence[int], corners: Tensor, size: int) -> Tensor:
+    """What the neck holds of each box, from the level that its size calls for.
+
+    As in FPN, a box of 224 pixels looks at stride 16, one of twice the side at stride 32.
+
+    Args:
+        neck: (B, C, H, W) per level.
+        strides: of the levels, each twice the one before.
+        corners: (B, M, 4) in pixels.
+        size: cells per side of the result.
+
+    Returns:
+        (B·M, C, size, size); zeros for a box without extent.
+    """
+    image = torch.arange(len(corners), device=corners.device).repeat_interleave(corners.shape[1])
+    flat = corners.flatten(0, 1).to(neck[0])
+    level = (boxes.area(flat).sqrt() / 224 + 1e-8).log2().floor() + 4 - log2(strides[0])
+    level = level.clamp(0, len(neck) - 1)
+    total = neck[0].new_zeros(())
+    for i, (features, stride) in enumerate(zip(neck, strides, strict=True)):
+        here = (level == i).unsqueeze(1)
+        regions = torch.cat([image.to(flat).unsqueeze(1), flat * here], dim=1)
+        found = roi_align(features, regions, size, spatial_scale=1 / stride, aligned=True)
+        total = total + found * here.view(-1, 1, 1, 1)
+    return total

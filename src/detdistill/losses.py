@@ -206,6 +206,42 @@ def kl_divergence(logits: Tensor, target: Tensor, temperature: float = 1.0) -> T
     return divergence * temperature**2
 
 
+def binary_divergence(
+    logits: Tensor, target: Tensor, temperature: float = 1.0, *, entropy: bool = False
+) -> Tensor:
+    """What is lost by taking one yes-or-no probability for another: (...) and (...) -> (...).
+
+    Args:
+        logits: (...).
+        target: (...) logits of the probabilities to be met; never differentiated by any caller.
+        temperature: divides both; the result is multiplied by its square.
+        entropy: add that of the target, a constant: the cross entropy.
+    """
+    said, wanted = precise(logits) / temperature, precise(target) / temperature
+    lost = soft_bce(said, wanted.sigmoid())
+    if not entropy:
+        lost = lost - soft_bce(wanted, wanted.sigmoid())
+    return lost * temperature**2
+
+
+def relative_distances(rows: Tensor, valid: Tensor) -> Tensor:
+    """Distances between rows, divided by their mean.
+
+    Args:
+        rows: (n, d).
+        valid: (n,) bool, which rows take part.
+
+    Returns:
+        (n, n), 0 between rows of which one is not valid.
+    """
+    others = ~torch.eye(len(rows), dtype=torch.bool, device=rows.device)
+    pairs = valid & valid.unsqueeze(1) & others
+    rows = precise(rows)
+    between = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist") * pairs
+    mean = between.sum() / (between > 0).sum().clamp(min=1)
+    return between / mean.clamp(min=1e-12)
+
+
 def log_softmax_within(scores: Tensor, group: Tensor, groups: int) -> Tensor:
     """Logarithm of the softmax of each group of scores, which are small numbers.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from tests.golden_cases.case import Case, MismatchError
 from torch import Tensor
 
 from detdistill.methods import Method, combine
+from detdistill.methods.gid import GID
 from detdistill.methods.pfi import PFI
 from detdistill.structures import (
     BoxCoder,
@@ -139,3 +141,43 @@ def pfi(case: Case) -> Mapping[str, Tensor]:
     if not torch.allclose(terms.mean(), total):
         raise MismatchError("the terms do not add up")
     return {"loss": terms if per_image else total}
+
+
+# General instances
+
+
+def gid(case: Case) -> Mapping[str, Tensor]:
+    """The losses on given boxes, their features and their priors."""
+    case.fixed(relation_smooth_l1_beta=1.0, reg_smooth_l1_beta=0.0)
+    weights = {
+        "feature": case.setting("w_feature"),
+        "relation": case.setting("w_relation"),
+        "cls": case.setting("w_cls"),
+        "reg": case.setting("w_reg"),
+    }
+    settings = {f"{name}_weight": 1.0 for name in ("feature", "relation", "cls", "box")}
+    known, mask = {"s": case.leaf("feat_s"), "t": case["feat_t"]}, case["mask"]
+    student, teacher = (_rows(known[r], case, r) for r in ("s", "t"))
+    facts = {
+        "classes": tuple(map(str, range(case["cls_t"].shape[1]))),
+        "channels": known["t"].shape[1],
+    }
+    method = cast("GID", _fitted("gid", {**settings, "entropy": True}, **facts))
+    found = torch.zeros(1, len(known["t"]), 4)
+    method.selected = lambda *_: (found, torch.ones(1, len(known["t"])) > 0)  # type: ignore[method-assign]
+    method.features = lambda neck, *_: neck[0]  # type: ignore[method-assign]
+    method.priors = lambda *_: mask[None]  # type: ignore[method-assign]
+    terms = method(_step(student, teacher, cast("Targets", None), cast("Truth", None)))
+    parts = {"reg" if name == "box" else name: term for name, term in terms.items()}
+    total = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
+    return {"loss": total, **parts}
+
+
+def _rows(features: Tensor, case: Case, role: str) -> DetectorOutput:
+    """Recorded rows of one side as a map of one row, its features as the neck."""
+    said = [case.leaf(f"{n}_s") if role == "s" else case[f"{n}_t"] for n in ("cls", "reg")]
+    logits, numbers = (flat.T.reshape(1, -1, 1, len(flat)) for flat in said)
+    output = _said((logits,), 1, (features,))
+    return dataclasses.replace(
+        output, predictions=dataclasses.replace(output.dense, boxes=(numbers,))
+    )

@@ -74,13 +74,10 @@ class FRS(Method):
     def _level(self, i: int, step: Step) -> tuple[Tensor, Tensor]:
         """The two terms of a level before their weights."""
         sure = losses.precise(step.teacher.dense.logits[i])
-        target, logits = sure.sigmoid(), step.student.dense.logits[i]
-        rich = target.amax(dim=1, keepdim=True)
+        rich, logits = sure.sigmoid().amax(dim=1, keepdim=True), step.student.dense.logits[i]
         total = step.world_mean(rich.sum()).clamp(min=losses.EPS)
         neck = losses.squared_error(self.adapters[i](step.student.neck[i]), step.teacher.neck[i])
-        cls = losses.soft_bce(logits, target)
-        if not self.entropy:
-            cls = cls - losses.soft_bce(sure, target)
+        cls = losses.binary_divergence(logits, sure, entropy=self.entropy)
         return (rich * neck).sum() / total, (rich * cls).sum() / total
 
 

@@ -18,10 +18,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
-from detdistill import boxes, losses, masks
+from detdistill import boxes, instances, losses, masks
 from detdistill.methods.method import Method
 from detdistill.methods.pair import Adapter, adapters, needs_anchors, same_predictions
 from detdistill.structures import Reads, Spec, Step, level_sums, per_cell, unflatten
@@ -101,12 +100,7 @@ class Regions(Method):
 
     def difference(self, step: Step) -> tuple[Tensor, Tensor]:
         """(B, N) largest difference of a class score, and (B, N, 4) the box of who is surer."""
-        student, teacher = step.student.dense, step.teacher.dense
-        said = [losses.precise(o.flat_logits()).detach().sigmoid() for o in (teacher, student)]
-        gap = said[0] - said[1]
-        apart, which = gap.abs().max(dim=-1)
-        surer = gap.gather(-1, which.unsqueeze(-1)) >= 0
-        return apart, torch.where(surer, teacher.decoded(), student.decoded().detach())
+        return instances.disagreement(step.student.dense, step.teacher.dense, gap="class")
 
     def _speaking(self, step: Step) -> list[Tensor]:
         """1 or 0 per level."""
