@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
 import pytest
 import torch
 from tests import fakes
@@ -13,8 +14,10 @@ from detdistill.methods.kd import KD
 from detdistill.structures import DensePredictions, Step, Towers
 
 
-def made(teacher: fakes.Spec | None = None, student: fakes.Spec | None = None) -> KD:
-    method = KD()
+def made(
+    teacher: fakes.Spec | None = None, student: fakes.Spec | None = None, **settings: object
+) -> KD:
+    method = KD(**settings)  # type: ignore[arg-type]
     method.setup(teacher or fakes.spec(), student or teacher or fakes.spec())
     return method
 
@@ -54,6 +57,34 @@ def test_the_class_term_is_that_of_a_loop() -> None:
         total += float(weight * ((p - q).abs() * cross).sum())
     wanted = total / float(step.targets.positives)
     torch.testing.assert_close(float(made()(step)["cls"].detach()), wanted, rtol=1e-6, atol=0)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 3.0])
+@pytest.mark.parametrize("classes", ["binary", "softmax"])
+def test_classes_may_be_questions_or_one_distribution(classes: str, temperature: float) -> None:
+    step = fakes.scene(dtype=torch.float64).step
+    said = [o.dense.flat_logits().detach().numpy() for o in (step.student, step.teacher)]
+    total = 0.0
+    for z, t, weight in zip(
+        *(x.reshape(-1, 3) / temperature for x in said),
+        step.targets.weights.flatten().tolist(),
+        strict=True,
+    ):
+        if classes == "softmax":
+            p, q = (np.exp(x) / np.exp(x).sum() for x in (z, t))
+            lost = (q * np.log(q / p)).sum()
+        else:
+            p, q = (1 / (1 + np.exp(-x)) for x in (z, t))
+            lost = (q * np.log(q / p) + (1 - q) * np.log((1 - q) / (1 - p))).sum()
+        total += weight * temperature**2 * lost
+    wanted = total / float(step.targets.positives)
+    term = made(classes=classes, cls_temperature=temperature)(step)["cls"]
+    assert float(term.detach()) == pytest.approx(wanted, rel=1e-6)
+
+
+@pytest.mark.parametrize("classes", ["focal", "binary", "softmax"])
+def test_every_distance_of_classes_is_zero_where_both_agree(classes: str) -> None:
+    assert made(classes=classes)(fakes.scene(same=True).step)["cls"].abs() < 1e-6
 
 
 def test_boxes_of_other_heads_are_compared_as_boxes() -> None:

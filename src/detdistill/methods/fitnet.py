@@ -19,7 +19,7 @@ from torch import Tensor
 from detdistill.losses import squared_error
 from detdistill.methods.method import Method
 from detdistill.methods.pair import Adapter, adapters, same_strides
-from detdistill.structures import Spec, Step
+from detdistill.structures import Levels, Spec, Step
 
 
 class FitNet(Method):
@@ -46,9 +46,13 @@ class FitNet(Method):
 
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`level0`, `level1`, ..."""
-        levels = zip(self.adapters, step.student.neck, step.teacher.neck, strict=True)
         share = self.weight / len(self.adapters)
-        return {
-            f"level{i}": share * squared_error(adapt(student), teacher).mean() / 2
-            for i, (adapt, student, teacher) in enumerate(levels)
-        }
+        return {f"level{i}": share * level.mean() for i, level in enumerate(self.cells(step))}
+
+    def cells(self, step: Step) -> Levels:
+        """(B, H, W) per level: what each cell loses."""
+        levels = zip(self.adapters, step.student.neck, step.teacher.neck, strict=True)
+        return tuple(
+            squared_error(adapt(student), teacher).mean(dim=1) / 2
+            for adapt, student, teacher in levels
+        )

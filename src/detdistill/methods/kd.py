@@ -8,16 +8,19 @@ Paper: Hinton et al., "Distilling the Knowledge in a Neural Network", 2015 (arXi
 Reads: the predictions of both, the label assignment.
 Differs: no code was released for CrossKD's baseline; distances, weights and divisors are those of
     its method. Boxes are compared as distributions where both have equally many bins, as boxes
-    elsewhere.
+    elsewhere. `classes` offers the distances of other tables; each is 0 where both agree.
 """
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
+from torch import Tensor
+
+from detdistill import losses
 from detdistill.methods.mimicry import Mimicry, common
 from detdistill.methods.pair import same_predictions
-from detdistill.structures import DensePredictions, Reads, Spec, Step
+from detdistill.structures import DensePredictions, Levels, Reads, Spec, Step, unflatten
 
 
 class KD(Mimicry):
@@ -32,6 +35,12 @@ class KD(Mimicry):
   archiveprefix = {arXiv},
 }"""
 
+    classes: Literal["focal", "binary", "softmax"] = "focal"
+    """Distance of class scores: quality focal loss; every class a yes-or-no question; or all
+    classes one distribution, as in classification."""
+    cls_temperature: float = 1.0
+    """Of class scores, unless they are compared by focal loss."""
+
     @property
     def reads(self) -> Reads:
         """The teacher's predictions and the assignment."""
@@ -40,8 +49,24 @@ class KD(Mimicry):
     def setup(self, teacher: Spec, student: Spec) -> None:
         """Needs the same priors and classes."""
         same_predictions("kd", teacher, student)
+        self.priors_per_cell = student.priors_per_cell
         self.compare(common(student, teacher))
 
     def predicted(self, step: Step) -> DensePredictions:
         """What the student says."""
         return step.student.dense
+
+    def cls_distance(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Of class scores from the teacher's: logits (B, N, K) of both -> (B, N)."""
+        if self.classes == "focal":
+            return super().cls_distance(logits, target)
+        if self.classes == "softmax":
+            return losses.kl_divergence(logits, target, self.cls_temperature)
+        return losses.binary_divergence(logits, target, self.cls_temperature).sum(dim=-1)
+
+    def cells(self, step: Step) -> Levels:
+        """(B, H, W) per level: the distance of the class scores of each cell."""
+        student, teacher = step.student.dense, step.teacher.dense
+        lost = self.cls_distance(student.flat_logits(), teacher.flat_logits())
+        lost = (lost * step.targets.weights).unflatten(1, (-1, self.priors_per_cell))
+        return unflatten(lost.sum(dim=2), step.student.neck)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self, dataclass_transform
+from typing import Any, ClassVar, Protocol, Self, dataclass_transform, runtime_checkable
 
 from torch import Tensor, nn
 
 from detdistill.errors import UserError
-from detdistill.structures import Reads, Spec, Step
+from detdistill.structures import Levels, Reads, Spec, Step
 
 
 class UnsuitablePairError(UserError):
@@ -28,7 +28,8 @@ class Method(nn.Module, ABC):
     families: ClassVar[tuple[str, ...]] = ("dense", "region", "query")
     """The kinds of predictions that the method can work on."""
     pulls: ClassVar[str] = ""
-    """What of the student it pulls towards the teacher: `neck`, `crossed predictions`, ..."""
+    """What of the student it pulls towards the teacher: `neck`, `crossed predictions`, ...; several
+    with an "and" between them."""
     selects: ClassVar[bool] = False
     """Whether it ranks or suppresses, outside of what `torch.compile` compiles."""
     agrees: ClassVar[bool] = True
@@ -64,6 +65,10 @@ class Method(nn.Module, ABC):
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """Named scalar losses, weights included; zero-dimensional, with gradient to the student."""
 
+    def pulling(self) -> list[str]:
+        """What it pulls, one by one."""
+        return self.pulls.split(" and ")
+
     def settings(self) -> dict[str, Any]:
         """The hyper-parameters by name."""
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}  # type: ignore[arg-type]
@@ -71,3 +76,11 @@ class Method(nn.Module, ABC):
     def extra_repr(self) -> str:
         """The hyper-parameters, as they would be written."""
         return ", ".join(f"{name}={value!r}" for name, value in self.settings().items())
+
+
+@runtime_checkable
+class CellByCell(Protocol):
+    """A method that can also say what each cell loses, for methods that weigh cells."""
+
+    def cells(self, step: Step) -> Levels:
+        """(B, H, W) per level, not negative, without weight."""

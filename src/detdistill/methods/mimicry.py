@@ -179,11 +179,15 @@ class Mimicry(Method):
 
     def _cls_term(self, comparison: Comparison) -> Tensor:
         said, wanted, weight, positive, divisor = comparison
-        target = losses.precise(wanted.flat_logits()).sigmoid()
-        loss = losses.soft_focal_loss(said.flat_logits(), target, self.beta).sum(dim=-1)
+        loss = self.cls_distance(said.flat_logits(), wanted.flat_logits())
         if self.cls_on != "all":
             weight = weight * (positive if self.cls_on == "positive" else ~positive)
         return losses.weighted_mean(loss, weight, divisor)
+
+    def cls_distance(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Of class scores from the teacher's: logits (B, N, K) of both -> (B, N)."""
+        wanted = losses.precise(target).sigmoid()
+        return losses.soft_focal_loss(logits, wanted, self.beta).sum(dim=-1)
 
     def _box_term(self, comparison: Comparison, step: Step) -> Tensor:
         """Over the teacher's confidence for distributions, over the positives for boxes."""
