@@ -48,10 +48,18 @@ def one_hot(labels: Tensor, classes: int) -> Tensor:
     return labels.unsqueeze(-1) == torch.arange(classes, device=labels.device)
 
 
-def soft_bce(logits: Tensor, target: Tensor) -> Tensor:
-    """Binary cross entropy against probabilities: (...) and (...) -> (...)."""
-    logits = precise(logits)
-    return F.binary_cross_entropy_with_logits(logits, target.to(logits), reduction="none")
+def soft_bce(logits: Tensor, target: Tensor, *, background: float = 1.0) -> Tensor:
+    """Binary cross entropy against probabilities: (...) and (...) -> (...).
+
+    Args:
+        logits: (...).
+        target: (...) probabilities.
+        background: how much more "no" counts than "yes".
+    """
+    logits, target = precise(logits), target.to(precise(logits))
+    if background == 1:
+        return F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return target * F.softplus(-logits) + background * (1 - target) * F.softplus(logits)
 
 
 def soft_focal_loss(logits: Tensor, target: Tensor, beta: float) -> Tensor:
@@ -292,3 +300,46 @@ def with_statistics_of(maps: Tensor, model: Tensor, *, lone: bool = True) -> Ten
     """
     mean, std = channel_statistics(model.detach(), lone=lone)
     return standardise(maps, lone=lone) * std + mean
+
+
+def structural_similarity(
+    a: Tensor, b: Tensor, extent: Tensor, *, window: int = 11, deviation: float = 1.5
+) -> Tensor:
+    """How alike two maps look around each cell: their means, contrasts and structures.
+
+    Source: Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity",
+    2004, equation 13, with its constants. At a map's border the window covers the map alone.
+
+    Args:
+        a: (B, C, H, W).
+        b: (B, C, H, W).
+        extent: the range of the values, broadcasts to the maps.
+        window: cells per side of the neighbourhood, odd.
+        deviation: of the Gaussian by which cells of the neighbourhood count.
+
+    Returns:
+        (B, C, H, W) from -1 to 1, which is reached where both are equal.
+    """
+    a, b = precise(a), precise(b)
+    kernel = _gaussian(window, deviation, a)
+    mass = _blurred(torch.ones_like(a[:1, :1]), kernel)
+    moments = _blurred(torch.cat([a, b, a * a, b * b, a * b], dim=1), kernel) / mass
+    mean_a, mean_b, square_a, square_b, product = moments.chunk(5, dim=1)
+    spread = (square_a - mean_a.square()).clamp(min=0) + (square_b - mean_b.square()).clamp(min=0)
+    shared = product - mean_a * mean_b
+    small, less = (0.01 * extent).square(), (0.03 * extent).square()
+    level = (2 * mean_a * mean_b + small) / (mean_a.square() + mean_b.square() + small)
+    return level * (2 * shared + less) / (spread + less)
+
+
+def _gaussian(window: int, deviation: float, like: Tensor) -> Tensor:
+    """(window,) weights that add up to 1."""
+    offsets = torch.arange(window, dtype=like.dtype, device=like.device) - window // 2
+    return (-0.5 * (offsets / deviation).square()).softmax(dim=0)
+
+
+def _blurred(maps: Tensor, kernel: Tensor) -> Tensor:
+    """Each channel of (B, C, H, W) convolved along both axes, zeros around it."""
+    flat, half = maps.flatten(0, 1).unsqueeze(1), len(kernel) // 2
+    along = F.conv2d(flat, kernel.view(1, 1, -1, 1), padding=(half, 0))
+    return F.conv2d(along, kernel.view(1, 1, 1, -1), padding=(0, half)).view_as(maps)
