@@ -84,6 +84,27 @@ def test_two_methods_that_pull_one_neck_are_doubted() -> None:
     assert "fitnet and pkd pull the same neck" in reason
 
 
+def test_two_methods_that_pull_predictions_are_doubted() -> None:
+    (reason,) = combine.conflicts(combine.parse("kd+ld"))
+    assert "kd and ld pull the same class scores or boxes" in reason
+
+
+def test_a_method_that_pulls_neck_and_predictions_is_doubted_beside_either() -> None:
+    for other in ("fgd", "kd", "crosskd"):
+        (reason,) = combine.conflicts(combine.parse(f"{other}+frs"))
+        assert "frs" in reason
+
+
+def test_a_wrapper_pulls_what_it_wraps() -> None:
+    assert combine.conflicts(combine.parse("pad+kd")) == []
+    (reason,) = combine.conflicts(combine.parse("pad+kd", {"pad": {"of": "kd"}}))
+    assert "pad and kd pull the same class scores" in reason
+
+
+def test_rank_mimicking_and_its_feature_imitation_are_not_doubted() -> None:
+    assert combine.conflicts(combine.parse("rm+pfi")) == []
+
+
 def test_head_and_neck_together_are_not_doubted() -> None:
     assert combine.conflicts(combine.parse("crosskd+pkd")) == []
 

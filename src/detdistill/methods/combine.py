@@ -86,8 +86,13 @@ def conflicts(methods: Methods) -> list[str]:
     return [reason for check in _CHECKS if (reason := check(methods))]
 
 
+def _pulling(methods: Methods, part: str) -> list[str]:
+    """Who pulls this part of the student."""
+    return [name for name, method in methods.items() if part in method.pulling()]
+
+
 def _several_pull_one_neck(methods: Methods) -> str | None:
-    pulling = [name for name, method in methods.items() if method.pulls == "neck"]
+    pulling = _pulling(methods, "neck")
     if len(pulling) < 2:  # noqa: PLR2004 - two make a pair
         return None
     return (
@@ -96,9 +101,19 @@ def _several_pull_one_neck(methods: Methods) -> str | None:
     )
 
 
+def _several_pull_one_prediction(methods: Methods) -> str | None:
+    pulling = _pulling(methods, "predictions")
+    if len(pulling) < 2:  # noqa: PLR2004 - two make a pair
+        return None
+    return (
+        f"{' and '.join(pulling)} pull the same class scores or boxes towards the teacher, beside "
+        "the labels; what they have in common counts twice, so one of them, or smaller weights, "
+        "may do better."
+    )
+
+
 def _crossed_beside_mimicked(methods: Methods) -> str | None:
-    crossing = [name for name, method in methods.items() if method.pulls == "crossed predictions"]
-    mimicking = [name for name, method in methods.items() if method.pulls == "predictions"]
+    crossing, mimicking = _pulling(methods, "crossed predictions"), _pulling(methods, "predictions")
     if not (crossing and mimicking):
         return None
     return (
@@ -110,6 +125,7 @@ def _crossed_beside_mimicked(methods: Methods) -> str | None:
 
 _CHECKS: tuple[Callable[[Methods], str | None], ...] = (
     _several_pull_one_neck,
+    _several_pull_one_prediction,
     _crossed_beside_mimicked,
 )
 

@@ -29,8 +29,8 @@ from detdistill.structures import Reads, Spec, Step
 class FRS(Method):
     """Difference of necks and of class scores, weighted by the teacher's class scores."""
 
-    families: ClassVar[tuple[str, ...]] = ("dense", "region")
-    pulls: ClassVar[str] = "neck"
+    families: ClassVar[tuple[str, ...]] = ("dense",)
+    pulls: ClassVar[str] = "neck and predictions"
     citation: ClassVar[str] = """@inproceedings{du2021frs,
   title = {Distilling Object Detectors with Feature Richness},
   author = {Du, Zhixing and Zhang, Rui and Chang, Ming and Zhang, Xishan and Liu, Shaoli and
