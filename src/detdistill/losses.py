@@ -321,9 +321,10 @@ def structural_similarity(
         (B, C, H, W) from -1 to 1, which is reached where both are equal.
     """
     a, b = precise(a), precise(b)
-    kernel = _gaussian(window, deviation, a)
-    mass = _blurred(torch.ones_like(a[:1, :1]), kernel)
-    moments = _blurred(torch.cat([a, b, a * a, b * b, a * b], dim=1), kernel) / mass
+    rows, columns = (_neighbours(size, window, deviation, a) for size in a.shape[-2:])
+    moments = torch.cat([a, b, a * a, b * b, a * b], dim=1)
+    with torch.autocast(a.device.type, enabled=False):
+        moments = rows @ moments @ columns.T
     mean_a, mean_b, square_a, square_b, product = moments.chunk(5, dim=1)
     spread = (square_a - mean_a.square()).clamp(min=0) + (square_b - mean_b.square()).clamp(min=0)
     shared = product - mean_a * mean_b
@@ -332,14 +333,11 @@ def structural_similarity(
     return level * (2 * shared + less) / (spread + less)
 
 
-def _gaussian(window: int, deviation: float, like: Tensor) -> Tensor:
-    """(window,) weights that add up to 1."""
-    offsets = torch.arange(window, dtype=like.dtype, device=like.device) - window // 2
-    return (-0.5 * (offsets / deviation).square()).softmax(dim=0)
-
-
-def _blurred(maps: Tensor, kernel: Tensor) -> Tensor:
-    """Each channel of (B, C, H, W) convolved along both axes, zeros around it."""
-    flat, half = maps.flatten(0, 1).unsqueeze(1), len(kernel) // 2
-    along = F.conv2d(flat, kernel.view(1, 1, -1, 1), padding=(half, 0))
-    return F.conv2d(along, kernel.view(1, 1, 1, -1), padding=(0, half)).view_as(maps)
+def _neighbours(size: int, window: int, deviation: float, like: Tensor) -> Tensor:
+    """(size, size) how much each cell of a line counts around each other; rows add up to 1."""
+    places = torch.arange(size, device=like.device)
+    apart = (places - places.unsqueeze(1)).to(like)
+    weights = (-0.5 * (apart / deviation).square()).masked_fill(
+        apart.abs() > window // 2, -torch.inf
+    )
+    return weights.softmax(dim=1)

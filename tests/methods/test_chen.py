@@ -16,9 +16,9 @@ def made(facts: fakes.Spec | None = None, **settings: object) -> Chen:
 
 
 def errors(step: Step, image: int, prior: int) -> list[float]:
-    """Squared error of the student's and of the teacher's box, in the object's size."""
-    target = step.targets.boxes[image, prior]
-    size = (target[2:] - target[:2]).repeat(2)
+    """Squared error of the student's and of the teacher's box, in the larger of two sizes."""
+    target, anchor = step.targets.boxes[image, prior], step.student.dense.flat_priors()[prior]
+    size = torch.maximum(target[2:] - target[:2], anchor[2:] - anchor[:2]).repeat(2)
     said = [o.dense.decoded().detach()[image, prior] for o in (step.student, step.teacher)]
     return [float((((box - target) / size) ** 2).sum()) for box in said]
 

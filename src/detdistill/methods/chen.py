@@ -9,8 +9,9 @@ Reads: the necks, the predictions of both, the label assignment.
 Differs: our reading for one-stage detectors, of what was made for Faster R-CNN; no code was
     released. Every class is a yes-or-no question, as in its first stage, and "no" is background.
     Positives and background have equal shares, each averaged, which is what its balanced sampling
-    amounts to. Edges of boxes are compared in widths and heights of the object. The labels keep
-    their full weight, so weights are relative to that. The margin is not told; here 0.
+    amounts to. Edges of boxes are compared as shares of the object's or the prior's side, whichever
+    is larger. The labels keep their full weight, so weights are relative to that. The margin is
+    0, as we know of no other.
 """
 
 from __future__ import annotations
@@ -91,11 +92,11 @@ class Chen(Method):
         return (said * worse).sum() / step.targets.positives
 
     def _error(self, said: DensePredictions, step: Step) -> Tensor:
-        """(B, P) squared distance of the edges from the object's, in its widths and heights."""
-        rows = step.targets.rows
-        target = take(step.targets.boxes, rows)
-        size = (target[..., 2:] - target[..., :2]).clamp(min=1).repeat(1, 1, 2)
-        return ((take(said.decoded(), rows) - target) / size).square().sum(dim=-1)
+        """(B, P) squared distance of the edges from the object's, as shares of what is larger."""
+        target, rows = step.targets.boxes, step.targets.rows
+        size = torch.maximum(_size(target), _size(said.flat_priors())).clamp(min=1)
+        apart = (take(said.decoded(), rows) - take(target, rows)) / take(size, rows).repeat(1, 1, 2)
+        return apart.square().sum(dim=-1)
 
     def _hint(self, step: Step) -> Tensor:
         """Mean squared difference of the necks, averaged over the levels."""
@@ -107,3 +108,8 @@ class Chen(Method):
 def _count(group: Tensor, step: Step) -> Tensor:
     """How many priors, at least 1."""
     return step.world_mean(group.sum().float()).clamp(min=1)
+
+
+def _size(corners: Tensor) -> Tensor:
+    """Boxes (..., 4) -> (..., 2) width and height."""
+    return corners[..., 2:] - corners[..., :2]
