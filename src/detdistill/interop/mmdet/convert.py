@@ -1,0 +1,147 @@
+"""From a checkpoint file to a detector."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from detdistill import detectors
+from detdistill.detectors import Architecture, Detector
+from detdistill.errors import UserError
+from detdistill.interop import unpickle
+from detdistill.interop.mmdet import config as configs
+from detdistill.interop.mmdet import dense, parts
+from detdistill.interop.mmdet.section import Section
+from detdistill.interop.transfer import Report, Rules, transfer
+
+LEFT_OUT = {
+    "optimizer": "the optimizer's state",
+    "param_schedulers": "the schedules",
+    "message_hub": "the training log",
+    "ema_state_dict": "the weights beside the averaged ones, which state_dict holds",
+    "amp": "the loss scale",
+}
+"""Entries of a checkpoint that training alone needs."""
+WRAPPERS = ("module.", "model.", "architecture.", "student.")
+"""What data parallelism and distillers put before names."""
+USELESS = {
+    "ema_": "copies that a hook of 2.x keeps for averaging",
+    "teacher.": "a teacher beside its student",
+    "bbox_head.integral.": "constants",
+}
+"""Beginnings of names of tensors that no detector needs."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """A detector with another framework's weights."""
+
+    detector: Detector
+    report: Report
+    resize: tuple[int, int] | None = None
+    """Lengths of the shorter and the longer side that pictures were scaled to, if known."""
+
+
+def load(
+    path: Path,
+    *,
+    config: Path | None = None,
+    preset: str | None = None,
+    classes: Sequence[str] | None = None,
+    partial: bool = False,
+) -> Imported:
+    """The detector in a checkpoint of MMDetection.
+
+    Args:
+        path: a checkpoint, published or in the midst of training, or a plain state dict.
+        config: a config file, if the one in the checkpoint is not wanted or not there.
+        preset: one of our names, instead of any config.
+        classes: their names, if the checkpoint does not know them.
+        partial: accept what does not fit.
+
+    Raises:
+        UserError: the file is not allowed or damaged, its detector cannot be built here, or its
+            weights do not fit.
+    """
+    checkpoint = unpickle.read(path)
+    weights, left_out = _weights(checkpoint, path)
+    meta = checkpoint.get("meta") or {}
+    names = tuple(classes or _classes(meta, path))
+    if preset is not None:
+        content: configs.Config = {}
+        architecture = detectors.describe(preset, names)
+    else:
+        content = configs.read_file(config) if config else _config(meta, path)
+        architecture = describe(content, names)
+    detector = detectors.from_architecture(architecture)
+    report = transfer(weights, detector, rules(architecture), partial=partial)
+    return Imported(
+        detector=detector,
+        report=replace(report, left_out=left_out),
+        resize=parts.resize(content),
+    )
+
+
+def describe(config: configs.Config, classes: tuple[str, ...]) -> Architecture:
+    """The detector that a config describes.
+
+    Raises:
+        UserError: it cannot be built here; the message names what is in the way.
+    """
+    return dense.architecture(config, Section(config["model"], "model"), classes)
+
+
+def rules(architecture: Architecture) -> Rules:
+    """What MMDetection calls a detector's weights."""
+    return dense.names(architecture)
+
+
+def _weights(checkpoint: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:  # noqa: ANN401
+    """The detector's tensors by MMDetection's names, and what was left out, in words."""
+    state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else {}
+    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    if not tensors:
+        raise UserError(f"{path} holds no weights: it has no 'state_dict', nor is it one.")
+    tensors = _unwrapped(tensors)
+    useless = {
+        name: what for name in tensors for start, what in USELESS.items() if name.startswith(start)
+    }
+    words = [what for key, what in LEFT_OUT.items() if key in checkpoint]
+    kept = {name: value for name, value in tensors.items() if name not in useless}
+    return kept, (*words, *dict.fromkeys(useless.values()))
+
+
+def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Names as a bare detector has them."""
+    found = dict(tensors)
+    for prefix in WRAPPERS:
+        if any(name.startswith(prefix) for name in found):
+            found = {name.removeprefix(prefix): value for name, value in found.items()}
+    return found
+
+
+def _classes(meta: Mapping[str, Any], path: Path) -> Sequence[str]:
+    """3.x keeps them in `dataset_meta`, 2.x beside it."""
+    about = meta.get("dataset_meta") or meta
+    classes = about.get("classes") or about.get("CLASSES")
+    if not isinstance(classes, list | tuple) or not all(isinstance(c, str) for c in classes):
+        raise UserError(f"{path} does not know its classes: name them with --classes.")
+    return classes
+
+
+def _config(meta: Mapping[str, Any], path: Path) -> configs.Config:
+    """3.x keeps its text as `cfg`, 2.x as `config`."""
+    text = meta.get("cfg") or meta.get("config")
+    if not isinstance(text, str):
+        raise UserError(
+            f"{path} does not hold its config: give the file with --config, or a detector of ours "
+            "with --preset."
+        )
+    config = configs.parse(text, f"the config in {path}")
+    if not isinstance(config.get("model"), Mapping):
+        raise UserError(f"The config in {path} does not describe a model: give one with --config.")
+    return config

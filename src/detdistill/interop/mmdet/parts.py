@@ -1,0 +1,147 @@
+"""What MMDetection's detectors have in common: backbone, pyramid, normalisation, selection."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+from detdistill.detectors.architecture import Architecture, Preprocessing, Selection
+from detdistill.detectors.backbones import Backbone
+from detdistill.interop.mmdet.config import Config
+from detdistill.interop.mmdet.section import Section
+from detdistill.interop.transfer import Rules
+
+UNREAD = ("init_cfg", "pretrained", "with_cp")
+"""How weights began, and how memory is saved."""
+
+EXTRA = [True, "on_input", "on_output"]
+"""What extra levels can be made from; True is the backbone's last stage."""
+
+
+def backbone(section: Section, first: int) -> Backbone:
+    """A ResNet or ResNeXt of which the stages from `first` on, counted from 0, are read."""
+    depth, read = section.get("depth"), tuple(section.get("out_indices", (0, 1, 2, 3)))
+    name = f"resnet{depth}"
+    if section.of_type("ResNet", "ResNeXt") == "ResNeXt":
+        name = f"resnext{depth}_{section.get('groups', 1)}x{section.get('base_width', 4)}d"
+    section.require("in_channels", [3], default=3)
+    section.require("strides", [(1, 2, 2, 2)], default=(1, 2, 2, 2))
+    section.require("dilations", [(1, 1, 1, 1)], default=(1, 1, 1, 1))
+    section.require("num_stages", [4], default=4)
+    section.require("conv_cfg", [None])
+    norm = section.section("norm_cfg", {"type": "BN"})
+    norm.of_type("BN", "SyncBN")
+    norm.require("eps", [1e-5], default=1e-5)
+    norm.skip("requires_grad", "momentum")
+    norm.finish()
+    section.skip("zero_init_residual", *UNREAD)
+    found = Backbone(
+        name=name,
+        width=section.get("base_channels", 64),
+        stages=tuple(stage + 1 for stage in read[first:]),
+        frozen_stages=max(section.get("frozen_stages", -1), 0),
+        frozen_norm=section.get("norm_eval", True),
+        style=section.require("style", ["pytorch", "caffe"], default="pytorch"),
+    )
+    section.require("stem_channels", [None, found.width])
+    section.finish()
+    return found
+
+
+def pyramid(section: Section, levels: int) -> dict[str, Any]:
+    """The entries of `Architecture` that an FPN over `levels` stages decides."""
+    section.of_type("FPN")
+    section.require("end_level", [-1, levels - 1], default=-1)
+    section.require("upsample_cfg", [{"mode": "nearest"}], default={"mode": "nearest"})
+    for key in ("norm_cfg", "act_cfg", "conv_cfg"):
+        section.require(key, [None])
+    section.skip("in_channels", "start_level", *UNREAD)
+    extra = section.get("num_outs", levels) - levels
+    section.require("add_extra_convs", EXTRA if extra else [False, *EXTRA], default=False)
+    found = {
+        "neck_channels": section.get("out_channels", 256),
+        "extra_levels": extra,
+        "extra_from": _extra_from(section),
+        "extra_relu": section.get("relu_before_extra_convs", False),
+    }
+    section.finish()
+    return found
+
+
+def _extra_from(section: Section) -> Literal["output", "backbone"]:
+    """2.x also has the pair `add_extra_convs=True`, `extra_convs_on_inputs`."""
+    on_input = section.get("extra_convs_on_inputs", default=True)
+    return "output" if section.get("add_extra_convs") == "on_output" or not on_input else "backbone"
+
+
+def preprocessing(config: Config, model: Section) -> Preprocessing:
+    """How pixels are normalised: 3.x says it in the model, 2.x in the pipelines."""
+    values = model.get("data_preprocessor")
+    if values is None:
+        values = config.get("img_norm_cfg") or next(_steps(config, "Normalize"), None)
+    section = Section(values, "data_preprocessor or img_norm_cfg")
+    to_rgb = section.get("bgr_to_rgb", section.get("to_rgb", False))
+    return Preprocessing(
+        mean=_per_channel(section.get("mean", (0, 0, 0))),
+        std=_per_channel(section.get("std", (1, 1, 1))),
+        bgr=not to_rgb,
+    )
+
+
+def _per_channel(values: Sequence[float]) -> tuple[float, float, float]:
+    first, second, third = map(float, values)
+    return first, second, third
+
+
+def resize(config: Config) -> tuple[int, int] | None:
+    """Lengths of a picture's shorter and longer side in the test pipeline, if it says so."""
+    data = config.get("data") or {}
+    pipeline = config.get("test_pipeline") or data.get("test") or config.get("test_dataloader")
+    for name in ("Resize", "MultiScaleFlipAug", "FixScaleResize"):
+        for step in _steps(pipeline, name):
+            scale = step.get("scale", step.get("img_scale"))
+            if isinstance(scale, list | tuple) and [type(side) for side in scale] == [int, int]:
+                return min(scale), max(scale)
+    return None
+
+
+def _steps(config: object, name: str) -> Iterator[Mapping[str, Any]]:
+    """Every dictionary in a config that is of a type."""
+    if isinstance(config, Mapping):
+        if str(config.get("type", "")).rpartition(".")[2] == name:
+            yield config
+        config = list(config.values())
+    if isinstance(config, list | tuple):
+        for part in config:
+            yield from _steps(part, name)
+
+
+def selection(section: Section) -> Selection:
+    """Which predictions become detections."""
+    section.require("min_bbox_size", [0], default=0)
+    nms = section.section("nms")
+    nms.of_type("nms")
+    found = Selection(
+        min_score=section.get("score_thr", 0.0),
+        per_level=section.get("nms_pre", -1),
+        nms_iou=nms.get("iou_threshold", nms.get("iou_thr")),
+        per_image=section.get("max_per_img", -1),
+    )
+    nms.finish()
+    section.finish()
+    return found
+
+
+def names(built: Architecture) -> Rules:
+    """What MMDetection calls the weights of backbone and FPN."""
+    read = len(built.backbone.stages)
+    extra = (
+        (rf"neck\.fpn_convs\.{read + i}\.conv\.", rf"neck.fpn.extra_blocks.convs.{i}.")
+        for i in range(built.extra_levels)
+    )
+    return (
+        (r"backbone\.", r"backbone."),
+        (r"neck\.lateral_convs\.(\d+)\.conv\.", r"neck.fpn.inner_blocks.\1.0."),
+        *extra,
+        (r"neck\.fpn_convs\.(\d+)\.conv\.", r"neck.fpn.layer_blocks.\1.0."),
+    )
