@@ -7,7 +7,14 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from detdistill.boxes import area, centers, iou, pairwise_iou, to_distances
+from detdistill.boxes import (
+    area,
+    centers,
+    intersection_over_first,
+    iou,
+    pairwise_iou,
+    to_distances,
+)
 from detdistill.masks import mean_plus_deviation, nearest_priors
 from detdistill.structures import Targets, Truth, local_mean
 
@@ -25,6 +32,7 @@ def atss(
     inside: Tensor,
     num_classes: int,
     topk: int = 9,
+    ignore_above: float | None = None,
     world_mean: Callable[[Tensor], Tensor] = local_mean,
 ) -> Targets:
     """Adaptive training sample selection.
@@ -43,8 +51,10 @@ def atss(
         inside: (B, N) which priors lie within their image.
         num_classes: K, the label of background.
         topk: candidates per level.
+        ignore_above: share of a prior in a crowd region from which on it is ignored; None: never.
         world_mean: mean over ranks.
     """
+    inside = inside & ~_in_crowd(priors, truth, ignore_above)
     nearest = nearest_priors(priors, counts, truth.boxes, inside, topk)
     candidates = priors[nearest]
     objects = truth.boxes.unsqueeze(2)
@@ -83,6 +93,8 @@ def max_iou(
     positive_iou: float = 0.5,
     negative_iou: float = 0.4,
     low_quality: float | None = 0.0,
+    ties: bool = True,
+    ignore_above: float | None = None,
     world_mean: Callable[[Tensor], Tensor] = local_mean,
 ) -> Targets:
     """Positive where the IoU with some object is large, background where all are small.
@@ -103,16 +115,22 @@ def max_iou(
         negative_iou: background's priors have less than this.
         low_quality: least IoU of the best priors of an object, to be its own in any case. None:
             no prior of less than `positive_iou` is ever positive.
+        ties: whether all priors that overlap an object most are its own, or the first alone.
+        ignore_above: share of a prior in a crowd region from which on it is ignored; None: never.
         world_mean: mean over ranks.
     """
+    inside = inside & ~_in_crowd(priors, truth, ignore_above)
     usable = inside.unsqueeze(1) & truth.valid.unsqueeze(2)
     overlaps = pairwise_iou(truth.boxes, priors).where(usable, NO_CLAIM)
     largest, owner = _largest(overlaps)
     positive = largest >= positive_iou
     background = largest < negative_iou
     if low_quality is not None and overlaps.shape[1]:
-        best = overlaps.amax(dim=2, keepdim=True)
-        claimed = (overlaps == best) & (best >= low_quality) & usable
+        best, first = overlaps.max(dim=2, keepdim=True)
+        chosen = (
+            overlaps == best if ties else first == torch.arange(len(priors), device=first.device)
+        )
+        claimed = chosen & (best >= low_quality) & usable
         slots = torch.arange(claimed.shape[1], dtype=torch.int32, device=claimed.device)
         last = torch.where(claimed, slots.view(1, -1, 1), -1).amax(dim=1)
         owner = torch.where(last >= 0, last, owner)
@@ -183,6 +201,18 @@ def fcos(
         num_classes=num_classes,
         total=total,
     )
+
+
+def _in_crowd(priors: Tensor, truth: Truth, share: float | None) -> Tensor:
+    """(B, N) priors of which more than a share lies in one crowd region.
+
+    As in MMDetection, regions of an image without objects do not count.
+    """
+    if share is None or not truth.boxes.shape[1]:
+        return torch.zeros((len(truth.boxes), len(priors)), dtype=torch.bool, device=priors.device)
+    covered = intersection_over_first(priors, truth.boxes.unsqueeze(2)) > share
+    regions = truth.crowd & truth.valid.any(dim=1, keepdim=True)
+    return (covered & regions.unsqueeze(2)).any(dim=1)
 
 
 def _middle(boxes: Tensor, reach: Tensor) -> Tensor:
