@@ -14,7 +14,7 @@ from torchvision.ops import box_iou, nms, roi_align
 from detdistill import detectors
 from detdistill.detectors import Detector
 from detdistill.detectors.region_architecture import Proposing, RegionArchitecture, Sampling
-from detdistill.detectors.region_head import sample_regions
+from detdistill.detectors.region_head import assign_regions, sample_regions
 from detdistill.detectors.rpn import propose
 from detdistill.detectors.sampling import sample
 from detdistill.structures import Proposals
@@ -125,12 +125,12 @@ def test_a_sample_depends_on_the_random_state_alone() -> None:
 def test_sampled_positives_overlap_their_objects_and_objects_are_among_them() -> None:
     truth = truth_of([[8.0, 8, 40, 40], [50.0, 10, 60, 20]], [[1.0, 2, 30, 50]])
     everything = Sampling(number=1000, positive_share=1.0)
-    regions, labels, boxes = sample_regions(
-        random_proposals(), truth, everything, num_classes=BACKGROUND
-    )
+    assigned = assign_regions(random_proposals(), truth, BACKGROUND)
+    regions, labels, boxes = sample_regions(assigned, everything, BACKGROUND)
     positive = labels < BACKGROUND
     assert regions.valid.sum(dim=1).tolist() == [42, 36]
     assert not positive[~regions.valid].any()
+    assert not regions.boxes[~regions.valid].any()
     assert not boxes[~positive].any()
     for image in range(2):
         objects = truth.boxes[image, truth.valid[image]]

@@ -17,7 +17,12 @@ from detdistill.detectors.backbones import Backbone, Pyramid, build_backbone
 from detdistill.detectors.detector import Detector
 from detdistill.detectors.family import DEVIATIONS, SMALL_CHANNELS, Family, Kind
 from detdistill.detectors.region_architecture import Proposing, RegionArchitecture, Sampling
-from detdistill.detectors.region_head import TwoLayerHead, region_losses, sample_regions
+from detdistill.detectors.region_head import (
+    TwoLayerHead,
+    assign_regions,
+    region_losses,
+    sample_regions,
+)
 from detdistill.detectors.rpn import (
     CODER,
     RegionProposer,
@@ -111,14 +116,12 @@ class FasterRCNN(Detector):
 
     def _regions(self, output: DetectorOutput, truth: Truth) -> Regions:
         """A sample of regions, and what the second stage says of them."""
-        proposals, labels, boxes = sample_regions(
-            output.regions.proposals,
-            truth,
-            self.architecture.region_sampling,
-            num_classes=len(self.spec.classes),
-        )
-        trace = self.head.pool(output.neck, proposals)
-        return Regions(trace=trace, scores=self.head.resume(trace), labels=labels, boxes=boxes)
+        classes = len(self.spec.classes)
+        assigned = assign_regions(output.regions.proposals, truth, classes)
+        chosen = sample_regions(assigned, self.architecture.region_sampling, classes)
+        trace = self.head.pool(output.neck, chosen.regions)
+        scores = self.head.resume(trace)
+        return Regions(trace=trace, scores=scores, labels=chosen.labels, boxes=chosen.boxes)
 
     def detect(self, output: DetectorOutput, sizes: Tensor) -> Detections:
         """See `Detector.detect`."""

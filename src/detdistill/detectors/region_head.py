@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import reduce
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -100,21 +101,20 @@ class TwoLayerHead(nn.Module):
         return level.where(proposals.valid, -1)
 
 
+class Assigned(NamedTuple):
+    """Regions, and what there is in them."""
+
+    regions: Proposals
+    labels: Tensor
+    """(B, P) class number, or K for background and padding."""
+    boxes: Tensor
+    """(B, P, 4) box of the assigned object; zeros for background."""
+
+
 @torch.no_grad()
-def sample_regions(
-    proposals: Proposals, truth: Truth, sampling: Sampling, *, num_classes: int
-) -> tuple[Proposals, Tensor, Tensor]:
-    """The regions to train on, among them the objects themselves.
-
-    Args:
-        proposals: of the first stage.
-        truth: the objects.
-        sampling: how many.
-        num_classes: K, the label of background.
-
-    Returns:
-        regions, their labels (B, P) and the boxes of their objects (B, P, 4).
-    """
+def assign_regions(proposals: Proposals, truth: Truth, num_classes: int) -> Assigned:
+    """The objects themselves, which are regions too, and the proposals, by their overlap."""
+    visible = truth.valid & (area(truth.boxes) > 0)
     targets = assign.max_iou(
         proposals.boxes,
         (),
@@ -125,17 +125,30 @@ def sample_regions(
         negative_iou=0.5,
         low_quality=None,
     )
-    visible = truth.valid & (area(truth.boxes) > 0)
-    boxes = torch.cat([truth.boxes, proposals.boxes], dim=1)
-    valid = torch.cat([visible, proposals.valid], dim=1)
-    labels = torch.cat([truth.labels.where(visible, num_classes), targets.labels], dim=1)
-    wanted = torch.cat([truth.boxes * visible.unsqueeze(-1), targets.boxes], dim=1)
-    drawn = sample(labels < num_classes, valid & (labels == num_classes), sampling)
-    most = min(sampling.number, boxes.shape[1])
+    return Assigned(
+        regions=Proposals(
+            boxes=torch.cat([truth.boxes, proposals.boxes], dim=1),
+            valid=torch.cat([visible, proposals.valid], dim=1),
+        ),
+        labels=torch.cat([truth.labels.where(visible, num_classes), targets.labels], dim=1),
+        boxes=torch.cat([truth.boxes * visible.unsqueeze(-1), targets.boxes], dim=1),
+    )
+
+
+@torch.no_grad()
+def sample_regions(assigned: Assigned, sampling: Sampling, num_classes: int) -> Assigned:
+    """A balanced sample, padded to a number that depends on shapes alone."""
+    positive = assigned.labels < num_classes
+    drawn = sample(positive, assigned.regions.valid & ~positive, sampling)
+    most = min(sampling.number, drawn.shape[1])
     rows = drawn.byte().argsort(dim=1, descending=True, stable=True)[:, :most]
-    regions = Proposals(boxes=take(boxes, rows), valid=take(drawn, rows))
-    labels = take(labels, rows).where(regions.valid, num_classes)
-    return regions, labels, take(wanted, rows) * (labels < num_classes).unsqueeze(-1)
+    valid = take(drawn, rows)
+    kept = valid.unsqueeze(-1)
+    return Assigned(
+        regions=Proposals(boxes=take(assigned.regions.boxes, rows) * kept, valid=valid),
+        labels=take(assigned.labels, rows).where(valid, num_classes),
+        boxes=take(assigned.boxes, rows) * kept,
+    )
 
 
 def region_losses(regions: Regions, world_mean: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
