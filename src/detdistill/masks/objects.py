@@ -148,7 +148,8 @@ def gaussian_cells(truth: Truth, shape: tuple[int, int], stride: int) -> Tensor:
         ((2 * span.places / span.extent - 1).square() * ~thin).masked_fill(~span.covered, torch.inf)
         for span in (rows, columns)
     )
-    return (-(down.unsqueeze(-1) + across.unsqueeze(-2)) / 2).exp().amax(dim=1)
+    nearest = (down.unsqueeze(-1) + across.unsqueeze(-2)).amin(dim=1)
+    return (-nearest / 2).exp()
 
 
 def _spans(
@@ -165,7 +166,8 @@ def _spans(
     first, end = (truth.boxes / stride).trunc().chunk(2, dim=-1)  # x and y
     if clip:
         first = first.clamp(min=0)
-        end = torch.minimum(end, end.new_tensor(shape[::-1]))
+        ends = (end[..., axis].clamp(max=size) for axis, size in enumerate(shape[::-1]))
+        end = torch.stack(list(ends), dim=-1)
     thin = (first == end).any(dim=-1, keepdim=True)
     extent = torch.where(thin, 1, end - first)
     spans = []
