@@ -78,6 +78,17 @@ def two_stage_step() -> TrainStep:
     return step
 
 
+def query_step() -> TrainStep:
+    """Without any object its normaliser is 1 on every rank, as published, not 1 of all."""
+    torch.manual_seed(0)
+    student, teacher = (
+        detectors.build("deformable_detr-quick-w8", ("circle", "star")) for _ in range(2)
+    )
+    step = TrainStep(student, teacher, {"crosskd": methods.find("crosskd")()})
+    keep_statistics(student)
+    return step
+
+
 def keep_statistics(student: nn.Module) -> None:
     for module in student.modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -102,6 +113,8 @@ CASES: dict[str, tuple[Callable[[], TrainStep], Batch]] = {
     "two stages": (two_stage_step, batch(1)),
     "two stages, one rank without objects": (two_stage_step, half_empty(batch(1))),
     "two stages, no objects at all": (two_stage_step, batch(1, objects=0)),
+    "queries": (query_step, batch(1)),
+    "queries, one rank without objects": (query_step, half_empty(batch(1))),
 }
 
 
