@@ -45,7 +45,7 @@ SMALL_SETTINGS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
     {
         "gfl": {"anchor_scale": 5.0, "norm_groups": 8},
         "atss": {"anchor_scale": 5.0, "norm_groups": 8},
-        "retinanet": {"anchor_scale": 3.0},
+        "retinanet": {"anchor_scale": 3.0, "norm_groups": 8},
         "fcos": {
             "norm_groups": 8,
             "points": Points(limits=(32.0, 64.0), radius=1.5, in_strides=True, box_loss="giou"),
