@@ -1,33 +1,127 @@
 from __future__ import annotations
 
+import copy
+import dataclasses
+
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
+from torchvision.models.feature_extraction import create_feature_extractor
 
 from detdistill.detectors.backbones import Backbone, Pyramid, ResNet, Subsample, build_backbone
 from detdistill.errors import UserError
 
+X101 = "resnext101_32x4d"
+TORCHVISIONS = {
+    **{f"resnet{depth}": f"resnet{depth}" for depth in (18, 34, 50, 101, 152)},
+    "resnext50_32x4d": "resnext50_32x4d",
+    "resnext101_64x4d": "resnext101_64x4d",
+    "mobilenetv2": "mobilenet_v2",
+    "swin_t": "swin_t",
+}
+"""What torchvision calls our backbones."""
 
-@pytest.mark.parametrize("depth", [18, 34, 50, 101, 152])
-def test_weights_are_named_as_torchvision_names_them(depth: int) -> None:
-    ours = build_backbone(Backbone(name=f"resnet{depth}")).state_dict()
+
+@pytest.mark.parametrize("name", TORCHVISIONS)
+def test_weights_are_named_as_torchvision_names_them(name: str) -> None:
     with torch.device("meta"):
-        theirs = torchvision.models.get_model(f"resnet{depth}").state_dict()
-    theirs = {name: weight for name, weight in theirs.items() if not name.startswith("fc.")}
-    assert {n: w.shape for n, w in ours.items()} == {n: w.shape for n, w in theirs.items()}
+        features = build_backbone(Backbone(name=name))
+        theirs = torchvision.models.get_model(TORCHVISIONS[name]).state_dict()
+    ours = {n: w.shape for n, w in features.state_dict().items() if not n.startswith("norms.")}
+    assert ours == {n: w.shape for n, w in theirs.items() if not n.startswith(features.ignored)}
+    assert len(theirs) > len(ours)
 
 
-@pytest.mark.parametrize("depth", [18, 50])
-def test_torchvision_weights_give_torchvision_features(depth: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "nodes"),
+    [
+        ("resnet18", [f"layer{stage}" for stage in (1, 2, 3, 4)]),
+        ("resnet50", [f"layer{stage}" for stage in (1, 2, 3, 4)]),
+        ("resnext50_32x4d", [f"layer{stage}" for stage in (1, 2, 3, 4)]),
+        ("mobilenetv2", ["features.3", "features.6", "features.13", "features.18"]),
+        ("swin_t", ["features.1", "features.3", "features.5", "features.7"]),
+    ],
+)
+def test_torchvision_weights_give_torchvision_features(name: str, nodes: list[str]) -> None:
     torch.manual_seed(0)
-    theirs = torchvision.models.get_model(f"resnet{depth}").eval()
-    ours = build_backbone(Backbone(name=f"resnet{depth}")).eval()
-    ours.load_state_dict(theirs.state_dict(), strict=False)
-    names = {f"layer{stage}": str(stage) for stage in range(1, 5)}
-    reader = torchvision.models._utils.IntermediateLayerGetter(theirs, names)
+    theirs = torchvision.models.get_model(TORCHVISIONS[name]).eval()
+    ours = build_backbone(Backbone(name=name)).eval()
+    weights = {n: w for n, w in theirs.state_dict().items() if not n.startswith(ours.ignored)}
+    ours.fill(weights)
+    reader = create_feature_extractor(theirs, nodes)
     images = torch.rand(1, 3, 64, 96)
-    for actual, expected in zip(ours(images), reader(images).values(), strict=True):
+    read = reader(images).values()
+    if name == "swin_t":
+        read = [F.layer_norm(level, level.shape[-1:]).permute(0, 3, 1, 2) for level in read]
+    for actual, expected in zip(ours(images), read, strict=True):
         torch.testing.assert_close(actual, expected, rtol=1e-3, atol=1e-4)
+
+
+SMALL = {
+    name: Backbone(name=name, width=width)
+    for name, width in (
+        ("resnet18", 8),
+        ("resnet50", 4),
+        ("resnext50_32x4d", 16),
+        ("mobilenetv2", 16),
+        ("swin_t", 16),
+        ("timm/mobilenetv2_050", 64),
+    )
+}
+KINDS = pytest.mark.parametrize("settings", SMALL.values(), ids=SMALL)
+
+
+@KINDS
+@pytest.mark.parametrize("size", [(64, 96), (33, 70), (1, 5)])
+def test_maps_have_the_strides_that_they_say(settings: Backbone, size: tuple[int, int]) -> None:
+    features = build_backbone(settings).eval()
+    height, width = size
+    assert features.strides == (4, 8, 16, 32)
+    assert [tuple(level.shape) for level in features(torch.rand(2, 3, height, width))] == [
+        (2, channels, -(-height // stride), -(-width // stride))
+        for channels, stride in zip(features.channels, features.strides, strict=True)
+    ]
+
+
+@KINDS
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_later_stages_change_nothing_that_was_read(settings: Backbone, stage: int) -> None:
+    whole, part = (
+        build_backbone(dataclasses.replace(settings, stages=stages)).eval()
+        for stages in ((1, 2, 3, 4), (stage,))
+    )
+    weights = whole.state_dict()
+    part.load_state_dict({name: weights[name] for name in part.state_dict()})
+    images = torch.rand(1, 3, 40, 56)
+    torch.testing.assert_close(part(images)[0], whole(images)[stage - 1])
+    assert settings.name.startswith("timm/") or len(part.state_dict()) < len(weights)
+
+
+@KINDS
+def test_the_layout_of_the_images_does_not_matter(settings: Backbone) -> None:
+    torch.manual_seed(0)
+    settings = dataclasses.replace(settings, drop_path=0.0)
+    images, gradients, found = torch.rand(2, 3, 64, 48).double(), [], []
+    features = build_backbone(settings).double()
+    for layout in (torch.contiguous_format, torch.channels_last):
+        features = copy.deepcopy(features).to(memory_format=layout)
+        features.zero_grad()
+        levels = features(images.contiguous(memory_format=layout))
+        sum(level.square().mean() for level in levels).backward()
+        found.append(levels)
+        gradients.append(next(features.parameters()).grad.clone())
+    torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+def test_the_published_channels() -> None:
+    with torch.device("meta"):
+        names = (X101, "resnet50", "mobilenetv2", "swin_t")
+        channels = {name: build_backbone(Backbone(name=name)).channels for name in names}
+    assert channels["mobilenetv2"] == (24, 32, 96, 1280)
+    assert channels["swin_t"] == (96, 192, 384, 768)
+    assert channels[X101] == channels["resnet50"] == (256, 512, 1024, 2048)
 
 
 def test_a_quarter_of_the_width_has_a_quarter_of_the_channels() -> None:
@@ -40,16 +134,71 @@ def test_stages_after_the_last_one_that_is_read_are_not_built() -> None:
     assert not hasattr(backbone, "layer4")
 
 
-def test_frozen_stages_and_norms_stay_in_evaluation() -> None:
-    backbone = ResNet(Backbone(name="resnet18", width=8, frozen_stages=1)).train()
-    assert not backbone.bn1.training
-    assert not backbone.layer1[0].bn1.training
-    assert backbone.layer2[0].bn1.training
-    assert not any(p.requires_grad for p in backbone.layer1.parameters())
-    assert all(p.requires_grad for p in backbone.layer2.parameters())
-    frozen = ResNet(Backbone(name="resnet18", width=8, frozen_norm=True)).train()
-    assert not frozen.layer4[0].bn1.training
-    assert frozen.training
+def moved(settings: Backbone) -> set[str]:
+    """Names of what three training steps change, buffers with it."""
+    torch.manual_seed(0)
+    features = build_backbone(settings).train()
+    before = {name: tensor.clone() for name, tensor in features.state_dict().items()}
+    trained = [p for p in features.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=0.1)
+    for _ in range(3):
+        optimizer.zero_grad()
+        sum(level.square().mean() for level in features(torch.rand(2, 3, 64, 64))).backward()
+        optimizer.step()
+    return {n for n, tensor in features.state_dict().items() if not tensor.equal(before[n])}
+
+
+@pytest.mark.parametrize(
+    ("name", "still", "moves"),
+    [
+        ("resnet18", ("conv1.", "bn1.", "layer1."), "layer2.0.conv1.weight"),
+        ("resnext50_32x4d", ("conv1.", "bn1.", "layer1."), "layer2.0.conv1.weight"),
+        ("mobilenetv2", tuple(f"features.{i}." for i in range(4)), "features.4.conv.0.0.weight"),
+        ("swin_t", ("features.0.", "features.1.", "norms.1."), "features.2.reduction.weight"),
+    ],
+)
+def test_a_frozen_stage_does_not_move(name: str, still: tuple[str, ...], moves: str) -> None:
+    changed = moved(dataclasses.replace(SMALL[name], frozen_stages=1, zero_last_norm=False))
+    assert moves in changed
+    assert not [name for name in changed if name.startswith(still)]
+    free = moved(dataclasses.replace(SMALL[name], zero_last_norm=False))
+    assert all(any(n.startswith(beginning) for n in free) for beginning in still)
+
+
+@pytest.mark.parametrize("name", set(SMALL) - {"swin_t"})
+def test_frozen_norms_keep_their_statistics_and_train_their_scales(name: str) -> None:
+    settings = dataclasses.replace(SMALL[name], zero_last_norm=False)
+    statistics = ("running_mean", "running_var", "num_batches_tracked")
+    assert any(n.endswith(statistics) for n in moved(settings))
+    changed = moved(dataclasses.replace(settings, frozen_norm=True))
+    assert not [n for n in changed if n.endswith(statistics)]
+    assert any(n.endswith(("bn1.weight", "features.0.1.weight")) for n in changed)
+
+
+def test_a_frozen_swin_leaves_no_block_out() -> None:
+    settings = dataclasses.replace(SMALL["swin_t"], frozen_stages=4, drop_path=0.9)
+    features, images = build_backbone(settings).train(), torch.rand(4, 3, 32, 32)
+    torch.testing.assert_close(features(images), features(images))
+    free = build_backbone(dataclasses.replace(settings, frozen_stages=0)).train()
+    assert not torch.equal(free(images)[3], free(images)[3])
+
+
+def test_stages_of_a_timm_model_cannot_be_frozen() -> None:
+    with pytest.raises(UserError, match="only the statistics"):
+        build_backbone(Backbone(name="timm/mobilenetv2_050", frozen_stages=1))
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (Backbone(name="resnet18", frozen_stages=5), "0 to 4"),
+        (Backbone(name="resnext50_32x4d", width=8), "too narrow"),
+        (Backbone(name="swin_t", width=86), "heads"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(settings: Backbone, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build_backbone(settings)
 
 
 def test_subsampling_before_a_1x1_convolution_is_that_convolution_at_stride_2() -> None:
@@ -99,7 +248,7 @@ def test_timm_backbones_give_the_stages_that_are_read() -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["resnet19", "vgg", "timm/resnet_eighteen"])
+@pytest.mark.parametrize("name", ["resnet19", "vgg", "timm/resnet_eighteen", "resnext18_32x4d"])
 def test_an_unknown_backbone_is_named(name: str) -> None:
     with pytest.raises(UserError, match=name.rsplit("/", maxsplit=1)[-1]):
         build_backbone(Backbone(name=name))

@@ -6,6 +6,8 @@ import json
 import pytest
 
 from detdistill import detectors
+from detdistill.detectors.architecture import Preprocessing
+from detdistill.detectors.backbones import Backbone
 from detdistill.errors import UserError
 
 CLASSES = [f"class {i}" for i in range(12)]
@@ -37,6 +39,42 @@ def test_the_full_size_detector_is_the_one_of_the_paper() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "backbone"),
+    [
+        ("gfl-r101", Backbone(name="resnet101")),
+        ("gfl-r50-w0.25", Backbone(name="resnet50", width=16)),
+        ("gfl-r50-caffe", Backbone(name="resnet50", style="caffe")),
+        ("atss-x101-64x4d", Backbone(name="resnext101_64x4d")),
+        ("retinanet-mobilenetv2", Backbone(name="mobilenetv2")),
+        ("fcos-swin-t-w0.5", Backbone(name="swin_t", width=32, drop_path=0.2)),
+        ("gfl-timm/resnet18d", Backbone(name="timm/resnet18d")),
+    ],
+)
+def test_names_stand_for_backbones(name: str, backbone: Backbone) -> None:
+    found = detectors.describe(name, CLASSES).backbone
+    assert found == dataclasses.replace(backbone, stages=(2, 3, 4))
+
+
+def test_small_detectors_stand_on_any_backbone() -> None:
+    detector = detectors.build("retinanet-quick-mobilenetv2-w32", CLASSES)
+    assert detector.spec.strides == (4, 8, 16)
+    assert detector.spec.backbone_channels == (16, 16, 48)
+    swin = detectors.describe("gfl-mini-swin-t-w16", CLASSES).backbone
+    assert swin == Backbone(name="swin_t", width=16, stages=(1, 2, 3))
+
+
+def test_a_backbone_gets_pictures_as_its_weights_expect_them() -> None:
+    usual, caffe, timm = (
+        detectors.describe(name, CLASSES).preprocessing
+        for name in ("gfl-r50", "gfl-r50-caffe", "gfl-timm/vit_tiny_patch16_224")
+    )
+    assert usual == Preprocessing()
+    assert (caffe.bgr, caffe.std) == (True, (1.0, 1.0, 1.0))
+    assert caffe.mean == usual.mean[::-1]
+    assert timm.mean == timm.std == (127.5, 127.5, 127.5)
+
+
+@pytest.mark.parametrize(
     ("family", "priors", "quality", "limit"),
     [
         ("gfl", 1, False, 0.6),
@@ -62,7 +100,7 @@ def test_a_card_from_before_there_were_other_families_is_read() -> None:
     new = ("extra_from", "extra_relu", "tower_bias", "level_scales", "quality_on", "points")
     for field in (*new, "anchor_octaves", "anchor_ratios"):
         del card[field]
-    del card["backbone"]["style"]
+    del card["backbone"]["style"], card["backbone"]["drop_path"]
     assert detectors.from_card(card) == architecture
 
 
@@ -87,6 +125,14 @@ def test_every_name_describes_a_detector_that_survives_its_card(name: str) -> No
         ("gfl-mini", "gfl-mini-w8"),
         ("gfl-r18-w0.3", "1/64"),
         ("gfl-mini-w0", "width"),
+        ("gfl-r34-caffe", "gfl-r34"),
+        ("gfl-x101-32x4", "Did you mean 'gfl-x101-32x4d'"),
+        ("gfl-mobilenetv3", "Did you mean 'gfl-mobilenetv2'"),
+        ("gfl-swin", "Did you mean 'gfl-swin-t'"),
+        ("gfl-quick-swin-t", "gfl-quick-swin-t-w8"),
+        ("gfl-timm/resnet_eighteen", "timm has no model"),
+        ("gfl-r18-w1.2.3", "Unknown detector"),
+        ("gfl-", "Unknown detector"),
     ],
 )
 def test_an_unknown_name_answers_with_what_to_do(name: str, message: str) -> None:

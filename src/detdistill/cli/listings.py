@@ -122,7 +122,10 @@ def show_detectors() -> None:
     ]
     columns = ("detector", "family", "parameters", "strides", "neck channels", "tower depth")
     tables.show(columns, rows)
-    tables.say(f"\nFor {COCO_CLASSES} classes. A width behind the name scales it: gfl-r50-w0.25.")
+    tables.say(
+        f"\nFor {COCO_CLASSES} classes. A width behind the name scales it: gfl-r50-w0.25. Others: "
+        "gfl-r50-caffe (stride in the 1x1, BGR), gfl-timm/MODEL."
+    )
     for sentence in missing:
         tables.say(sentence)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import Field, dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
-from detdistill.detectors.backbones import Backbone
+from detdistill.detectors.backbones.features import Backbone
+from detdistill.detectors.backbones.timm_models import statistics
 
 Branch = Literal["cls", "reg"]
 
@@ -18,6 +19,10 @@ class Preprocessing:
     std: tuple[float, float, float] = (58.395, 57.12, 57.375)
     """Both in the detector's own channel order."""
     bgr: bool = False
+
+
+CAFFE = Preprocessing(mean=(103.53, 116.28, 123.675), std=(1.0, 1.0, 1.0), bgr=True)
+"""What the ResNets of Detectron were trained with."""
 
 
 class AnyArchitecture(Protocol):
@@ -116,3 +121,17 @@ class Architecture:
     def priors_per_cell(self) -> int:
         """A: sizes times shapes of anchors."""
         return self.anchor_octaves * len(self.anchor_ratios)
+
+
+def preprocessing_of(backbone: Backbone) -> Preprocessing:
+    """The statistics that a backbone's pretrained weights expect.
+
+    Raises:
+        UserError: the backbone is a timm model that does not exist.
+    """
+    if backbone.style == "caffe":
+        return CAFFE
+    if backbone.name.startswith("timm/"):
+        mean, std = statistics(backbone)
+        return Preprocessing(mean=mean, std=std)
+    return Preprocessing()

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from detdistill.detectors.architecture import AnyArchitecture, Preprocessing
+from detdistill.detectors.backbones import Features
 from detdistill.structures import (
     EVERYTHING,
     Detections,
@@ -29,6 +30,7 @@ class Detector(nn.Module, ABC):
     spec: Spec
     architecture: AnyArchitecture
     """All that is needed to build it again, but for its weights."""
+    backbone: Features
     head: nn.Module
     mean: Tensor
     std: Tensor

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any, cast, get_args
 
-from detdistill.detectors.architecture import AnyArchitecture
-from detdistill.detectors.backbones import RESNET_BLOCKS, Backbone
+from detdistill.detectors import backbones
+from detdistill.detectors.architecture import AnyArchitecture, preprocessing_of
+from detdistill.detectors.backbones.features import STANDARD_WIDTH
 from detdistill.detectors.deformable_detr_family import DEFORMABLE_DETR
 from detdistill.detectors.dense_families import dense_families
 from detdistill.detectors.detector import Detector
@@ -24,22 +25,27 @@ FAMILIES: dict[str, Family] = {
 }
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SMALL_WIDTHS = (8, 16, 32)
+SMALL_BACKBONE = "r18"
+OTHER_SMALL = ("r50-w8", "mobilenetv2-w32", "swin-t-w16")
+"""Small backbones of other kinds, for pairs of unlike detectors."""
 
 _NAME = re.compile(
-    r"(?P<family>[a-z_]+)-(?P<backbone>r\d+|mini|quick|timm/[\w.]+)(-w(?P<width>[\d.]+))?"
+    rf"(?P<family>[a-z_]+)(-(?P<kind>{'|'.join(KINDS)}))?(-(?P<backbone>[\w./-]+?))??"
+    r"(-w(?P<width>\d+(\.\d+)?))?"
 )
 
 
 def names() -> list[str]:
     """The detectors with a name; `-w0.25` behind a full-size one scales the backbone's width."""
-    full = [f"{family}-r{depth}" for family in FAMILIES for depth in RESNET_BLOCKS]
+    full = [f"{family}-{backbone}" for family in FAMILIES for backbone in backbones.NAMES]
     small = [
         f"{family}-{kind}-w{width}"
         for family in FAMILIES
         for kind in KINDS
         for width in SMALL_WIDTHS
     ]
-    return full + small
+    others = [f"{family}-quick-{backbone}" for family in FAMILIES for backbone in OTHER_SMALL]
+    return full + small + others
 
 
 def describe(name: str, classes: Sequence[str]) -> AnyArchitecture:
@@ -51,11 +57,17 @@ def describe(name: str, classes: Sequence[str]) -> AnyArchitecture:
     match = _NAME.fullmatch(name)
     if match is None or match["family"] not in FAMILIES:
         raise unknown_name("detector", name, names())
-    family = FAMILIES[match["family"]]
-    if match["backbone"] in KINDS:
-        narrow = Backbone(name="resnet18", width=_first_width(name, match["width"]))
-        return family.small(narrow, tuple(classes), cast("Kind", match["backbone"]))
-    return family.full(_backbone(name, match["backbone"], match["width"]), tuple(classes))
+    family, is_small = FAMILIES[match["family"]], match["kind"] is not None
+    backbone = backbones.named(match["backbone"] or (SMALL_BACKBONE if is_small else ""))
+    if backbone is None:
+        raise unknown_name("detector", name, names())
+    if is_small:
+        narrow = replace(backbone, width=_first_width(name, match["width"]), drop_path=0.0)
+        architecture = family.small(narrow, tuple(classes), cast("Kind", match["kind"]))
+    else:
+        width = round(STANDARD_WIDTH * _multiplier(name, match["width"]))
+        architecture = family.full(replace(backbone, width=width), tuple(classes))
+    return replace(architecture, preprocessing=preprocessing_of(backbone))
 
 
 def build(name: str, classes: Sequence[str]) -> Detector:
@@ -98,16 +110,6 @@ def from_card(card: dict[str, Any]) -> AnyArchitecture:
     return architecture
 
 
-def _backbone(name: str, backbone: str, width: str | None) -> Backbone:
-    """The feature extractor that a full-size detector's name speaks of."""
-    if backbone.startswith("r") and int(backbone[1:]) not in RESNET_BLOCKS:
-        raise unknown_name("detector", name, names())
-    return Backbone(
-        name=backbone if backbone.startswith("timm/") else f"resnet{backbone[1:]}",
-        width=round(64 * _multiplier(name, width)),
-    )
-
-
 def _first_width(name: str, width: str | None) -> int:
     if width is None or not width.isdigit() or not int(width):
         raise UserError(
@@ -120,7 +122,7 @@ def _first_width(name: str, width: str | None) -> int:
 
 def _multiplier(name: str, width: str | None) -> float:
     multiplier = float(width) if width else 1.0
-    if multiplier <= 0 or not (64 * multiplier).is_integer():
+    if multiplier <= 0 or not (STANDARD_WIDTH * multiplier).is_integer():
         raise UserError(
             f"Detector {name!r}: the width must be a multiple of 1/64 above 0, such as 0.25."
         )
