@@ -32,6 +32,21 @@ def test_a_wrong_detector_name(fails: Fails, tmp_path: Path) -> None:
     fails("train", "--student", "gfl-r19", "--out", tmp_path / "r", saying="Did you mean 'gfl-r1")
 
 
+def test_pretrained_weights_without_a_network(
+    fails: Fails, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    fails(
+        *("train", "--student", "gfl-r18", "--pretrained", "imagenet", "--out", tmp_path / "r"),
+        saying="resnet18-f37072fd.pth",
+    )
+
+
+def test_a_missing_file_of_pretrained_weights(fails: Fails, tmp_path: Path) -> None:
+    fails("train", "--pretrained", "none.pth", "--out", tmp_path / "r", saying="no file none.pth")
+
+
 def test_a_wrong_method_name(fails: Fails, teacher: Path, tmp_path: Path) -> None:
     fails(
         *("distill", "--teacher", teacher, "--method", "croskd", "--out", tmp_path / "r"),

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
 
-import torch
-
-from detdistill import data, detectors
+from detdistill import data
 from detdistill.data import Dataset, Resize
 from detdistill.detectors import Detector
 from detdistill.errors import UserError
 from detdistill.interop import checkpoint
+from detdistill.interop.pretrained import IMAGENET
 from detdistill.methods import Method, combine
+from detdistill.train import start
 from detdistill.train.experiment import Experiment
-from detdistill.train.seeds import derived
 from detdistill.train.step import TrainStep
 
 
@@ -50,26 +46,24 @@ class Assembly:
 def build(experiment: Experiment) -> Assembly:
     """Builds all parts. What is quick to check is checked first.
 
-    The student's first weights depend on the experiment's seed and on nothing else.
-
     Raises:
-        UserError: a name is unknown, a checkpoint or a folder is missing, teacher or student know
-            other classes than the data, or a method does not fit the pair.
+        UserError: a name is unknown, a checkpoint, pretrained weights or a folder are missing,
+            teacher or student know other classes than the data, or a method does not fit the pair.
     """
     methods = parse_methods(experiment)
     teacher = _teacher(experiment) if methods else None
-    if not is_checkpoint(experiment.student):
-        detectors.describe(experiment.student, ("any",))
+    weights = start.weights_of(experiment)
     dataset = _open(experiment, "train", experiment.images)
     if teacher is not None:
         _check_classes("teacher", str(experiment.teacher), teacher, dataset)
-    student = _student(experiment, dataset)
+    student, origin = start.student(experiment, tuple(dataset.classes), weights)
+    _check_classes("student", experiment.student, student, dataset)
     return Assembly(
         data=dataset,
         tune=_open(experiment, "tune") if experiment.validate_every else None,
         test=_open(experiment, "test"),
         student=student,
-        origin=_origin(experiment),
+        origin=origin,
         teacher=teacher,
         methods=methods,
         step=TrainStep(student, teacher, methods, seed=experiment.seed),
@@ -84,26 +78,18 @@ def parse_methods(experiment: Experiment) -> dict[str, Method]:
 
 
 def resolved(experiment: Experiment) -> Experiment:
-    """The same experiment with every hyper-parameter of its methods spelled out."""
+    """The same experiment with every default spelled out that depends on other settings."""
     parsed = parse_methods(experiment).values()
     settings = (method.settings() for method in parsed)
-    return replace(experiment, methods=dict(zip(experiment.methods, settings, strict=True)))
-
-
-def is_checkpoint(student: str) -> bool:
-    """Whether a student is given by its weights; a detector's name goes before a folder's."""
-    try:
-        detectors.describe(student, ("any",))
-    except UserError:
-        is_path = "/" in student and "timm/" not in student
-        return is_path or student.endswith(".safetensors") or Path(student).is_dir()
-    return False
+    methods = dict(zip(experiment.methods, settings, strict=True))
+    return replace(experiment, methods=methods, **start.freezing(experiment))
 
 
 def checkpoints_of(experiment: Experiment) -> list[str]:
-    """The checkpoints that an experiment starts from and learns from."""
-    student = [experiment.student] if is_checkpoint(experiment.student) else []
-    return student + ([experiment.teacher] if experiment.teacher else [])
+    """The files that an experiment starts from and learns from."""
+    student = [experiment.student] if start.is_checkpoint(experiment.student) else []
+    named = [file for file in (experiment.pretrained, experiment.teacher) if file]
+    return student + [file for file in named if file != IMAGENET]
 
 
 def _open(experiment: Experiment, split: str, limit: int | None = None) -> Dataset:
@@ -115,29 +101,6 @@ def _teacher(experiment: Experiment) -> Detector:
     if experiment.teacher is None:
         raise UserError("Distillation needs a teacher: a run folder or a .safetensors file.")
     return checkpoint.load(experiment.teacher)
-
-
-def _student(experiment: Experiment, dataset: Dataset) -> Detector:
-    if is_checkpoint(experiment.student):
-        student = checkpoint.load(experiment.student)
-        _check_classes("student", experiment.student, student, dataset)
-        return student
-    with _seeded(derived(experiment.seed, "student")):
-        return detectors.build(experiment.student, dataset.classes)
-
-
-@contextmanager
-def _seeded(seed: int) -> Iterator[None]:
-    """Random numbers from `seed` inside; outside, nothing has been drawn."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        yield
-
-
-def _origin(experiment: Experiment) -> str:
-    if is_checkpoint(experiment.student):
-        return f"weights of {experiment.student}"
-    return f"random, from seed {experiment.seed}; nothing pretrained"
 
 
 def _check_classes(role: str, name: str, detector: Detector, dataset: Dataset) -> None:

@@ -12,6 +12,9 @@ import yaml
 from detdistill.errors import UserError
 from detdistill.files import write_text
 
+STAGES = 4
+"""Of every backbone."""
+
 
 @dataclass(kw_only=True)
 class Optimizer:
@@ -46,6 +49,15 @@ class Experiment:
     """`shapes`, `shapes:hard`, `coco:PATH`, ..."""
     student: str = "gfl-quick-w8"
     """Detector name, or a checkpoint to start from."""
+    pretrained: str | None = None
+    """What a new student's backbone starts from: `imagenet` (downloaded at the first use), or a
+    `.pth`, `.pt` or `.safetensors` file; None for random weights."""
+    frozen_stages: int | None = None
+    """How many of the student's backbone stages are not trained, the stem with the first; None
+    for the usual: 1 for a pretrained ResNet, otherwise 0, or as a checkpoint has it."""
+    frozen_norm: bool | None = None
+    """Whether the statistics of the backbone's BatchNorm stay as they are; None for the usual:
+    those of a pretrained ResNet do, or as a checkpoint has it."""
     teacher: str | None = None
     """Checkpoint: a run folder or a `.safetensors` file."""
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -89,6 +101,8 @@ def check(experiment: Experiment) -> None:
     for name in ("images", "validate_every"):
         value = getattr(experiment, name)
         _require(value is None or value >= 1, name, value, "at least 1, or null")
+    stages = experiment.frozen_stages
+    _require(stages is None or 0 <= stages <= STAGES, "frozen_stages", stages, "0 to 4, or null")
     _require(experiment.workers >= 0, "workers", experiment.workers, "at least 0")
     _require(0 <= experiment.flip <= 1, "flip", experiment.flip, "between 0 and 1")
     _require(experiment.seed >= 0, "seed", experiment.seed, "at least 0")

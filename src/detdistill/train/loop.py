@@ -325,6 +325,7 @@ class _Run:
     def _card(self) -> dict[str, Any]:
         """What the student's card says beside its architecture."""
         return {
+            "origin": self.assembly.origin,
             "teacher": self.assembly.teacher_fingerprint,
             "methods": experiments.to_dict(self.experiment)["methods"],
             "data": self.experiment.data,
