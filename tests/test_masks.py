@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from detdistill import boxes, masks
+from detdistill.masks import exact
 from detdistill.structures import Truth
 
 
@@ -180,6 +181,41 @@ def test_objects_that_are_padding_or_empty_are_near_to_nothing() -> None:
     assert (masks.nearness(points, objects([]), ring=0.5) == 0).all()
     near = masks.nearness(points, objects([[12, 12, 12, 12]]), ring=0.5)
     assert near.tolist() == [[0.0, 1.0]]
+
+
+def test_a_ring_can_have_round_corners_or_a_width_in_cells() -> None:
+    truth = objects([[10, 10, 30, 20]])
+    points = torch.tensor([[20.0, 26.0], [39.0, 20], [20, 24], [20, 29]])
+    reach = (10.0**2 + 5.0**2) ** 0.5
+    circle = masks.nearness(points, truth, ring=0.5, vicinity="circle")[0]
+    torch.testing.assert_close(
+        circle, 1 - torch.tensor([6.0, 9, 4, 9], dtype=torch.float64) / reach
+    )
+    strides = torch.tensor([8, 8, 2, 2])
+    cells = masks.nearness(points, truth, ring=1.0, vicinity="cells", strides=strides)[0]
+    wanted = torch.tensor([1 - 6 / 128**0.5, 0, 0, 0], dtype=torch.float64)
+    torch.testing.assert_close(cells, wanted)
+
+
+def test_distances_can_be_from_the_centre_and_up_to_the_farthest_that_there_is() -> None:
+    truth, points = objects([[10, 10, 30, 20]]), torch.tensor([[20.0, 15], [34, 15], [38, 15]])
+    centre = masks.nearness(points, truth, ring=0.5, origin="center")[0]
+    reach = (20.0**2 + 10.0**2) ** 0.5
+    wanted = torch.tensor([1, 1 - 14 / reach, 1 - 18 / reach], dtype=torch.float64)
+    torch.testing.assert_close(centre, wanted)
+    observed = masks.nearness(points, truth, ring=0.5, reach="observed")[0]
+    torch.testing.assert_close(observed, torch.tensor([1, 0.5, 0], dtype=torch.float64))
+
+
+def test_of_several_objects_the_nearest_counts_however_many_are_looked_at_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    truth = objects([[10, 10, 30, 20], [0, 0, 4, 4], [36, 10, 60, 30], [10, 10, 11, 11]])
+    points = torch.rand(40, 2, generator=torch.Generator().manual_seed(0)) * 60
+    wanted = masks.nearness(points, truth, ring=0.5)
+    assert 0 < (wanted > 0).sum() < 40
+    monkeypatch.setattr(exact, "LIMIT", 1)
+    assert torch.equal(masks.nearness(points, truth, ring=0.5), wanted)
 
 
 def test_masks_do_not_keep_history() -> None:

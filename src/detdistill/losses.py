@@ -197,6 +197,13 @@ def faded(kind: Fading, progress: float) -> float:
     return (1 + math.cos(math.pi * progress)) / 2 if kind == "cosine" else 1.0
 
 
+def resized(maps: Tensor, like: Tensor) -> Tensor:
+    """Maps (B, C, H, W) scaled bilinearly to the height and width of others, if they differ."""
+    if maps.shape[-2:] == like.shape[-2:]:
+        return maps
+    return F.interpolate(precise(maps), like.shape[-2:], mode="bilinear", align_corners=False)
+
+
 def kl_divergence(logits: Tensor, target: Tensor, temperature: float = 1.0) -> Tensor:
     """What is lost by taking one softmax for another, KL(target || logits).
 

@@ -122,12 +122,12 @@ def _maps(method: TID, step: Step) -> dict[str, Tensor]:
     """The intermediate maps of each image."""
     values = method.values(step)
     maps = {
-        "score_t": values.teacher_score,
-        "score_s": values.student_score,
-        "iou_t": values.teacher.iou,
-        "iou_s": values.student.iou,
-        "cls_t": values.teacher.score,
-        "cls_s": values.student.score,
+        "score_t": values.teacher.score,
+        "score_s": values.student.score,
+        "iou_t": values.teacher.quality.iou,
+        "iou_s": values.student.quality.iou,
+        "cls_t": values.teacher.quality.score,
+        "cls_s": values.student.quality.score,
         "key": values.key,
         "info": values.near,
         "value": values.value,

@@ -8,6 +8,15 @@ from torch.nn import functional as F
 
 from detdistill.structures import Truth
 
+LIMIT = 2**20
+"""Numbers that a map over points and objects may hold at once: 8 MiB in float64."""
+
+
+def portions(objects: int, points: int) -> list[slice]:
+    """The objects in portions, none of which makes a map over all points larger than `LIMIT`."""
+    size = max(1, LIMIT // max(1, points))
+    return [slice(start, start + size) for start in range(0, objects, size)]
+
 
 def exact(x: Tensor) -> Tensor:
     """In float64, where the device has it."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from detdistill import boxes
-from detdistill.masks.exact import exact, padded
+from detdistill.masks.exact import exact, padded, portions
 from detdistill.structures import Levels, Truth
-
-Decay = Literal["inward", "outward"]
 
 
 def object_level(corners: Tensor, levels: int) -> Tensor:
@@ -32,28 +30,31 @@ def inside_objects(points: Tensor, truth: Truth) -> Tensor:
 
 
 @torch.no_grad()
-def nearness(points: Tensor, truth: Truth, *, ring: float, decay: Decay = "inward") -> Tensor:
-    """1 inside an object, falling to 0 in a ring around it: (B, P).
+def objects_seen(truth: Truth, sizes: Sequence[int] | None = None) -> Tensor:
+    """Which objects count for which points: (B, 1 or P, G) bool, at least one object wide.
 
     Args:
-        points: (P, 2) x and y.
-        truth: the objects.
-        ring: width of the ring on each side, as a share of the object's width and height.
-        decay: `inward` falls with the distance to the nearest object's border; `outward` grows.
+        truth: the objects; what is not valid counts nowhere.
+        sizes: points of each level, if an object counts on the level of its size alone; see
+            `object_level`. None: it counts everywhere.
     """
     corners, _, valid = padded(truth)
-    points = exact(points)[:, None]
-    low, high = corners[:, None].chunk(2, dim=-1)  # (B, 1, G, 2)
-    gap = torch.maximum(low - points, points - high).clamp(min=0)  # (B, P, G, 2)
-    margin = ring * (high - low)
-    distance, reach = torch.hypot(*gap.unbind(-1)), torch.hypot(*margin.unbind(-1))
-    valid = valid.unsqueeze(1)
-    around = (gap <= margin).all(dim=-1) & (reach > 0) & valid
-    nearest = distance.masked_fill(~around, torch.inf).argmin(dim=-1, keepdim=True)
-    share = (distance / reach).gather(-1, nearest).squeeze(-1)
-    value = 1 - share if decay == "inward" else share
-    inside = ((distance == 0) & valid).any(dim=-1)
-    return value.masked_fill(~around.any(dim=-1), 0).masked_fill(inside, 1)
+    if sizes is None:
+        return valid.unsqueeze(1)
+    level = torch.arange(len(sizes), device=corners.device)
+    own = object_level(corners, len(sizes)).unsqueeze(1) == level.view(1, -1, 1)  # (B, L, G)
+    rows = [own[:, i : i + 1].expand(-1, size, -1) for i, size in enumerate(sizes)]
+    return torch.cat(rows, dim=1) & valid.unsqueeze(1)
+
+
+@torch.no_grad()
+def inside_any(points: Tensor, corners: Tensor, valid: Tensor) -> Tensor:
+    """Which points (P, 2) lie in any of the boxes (B, n, 4) that are valid (B, n): (B, P) bool."""
+    inside = torch.zeros(len(corners), len(points), dtype=torch.bool, device=corners.device)
+    for part in portions(corners.shape[1], 4 * inside.numel()):
+        margins = boxes.to_distances(points.to(corners), corners[:, part].unsqueeze(2))
+        inside = inside | ((margins.amin(dim=-1) >= 0) & valid[:, part, None]).any(dim=1)
+    return inside
 
 
 @torch.no_grad()

@@ -7,9 +7,11 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from detdistill import boxes
 from detdistill.masks.exact import exact, upright
+from detdistill.structures import Levels, unflatten
 
 
 def count_of(fraction: float, total: int) -> int:
@@ -108,6 +110,17 @@ def weak_points(
         ranked = box.gather(1, order.unsqueeze(-1).expand(-1, -1, 4))
         candidate = survivors(ranked, candidate, nms_iou, count)
     return torch.zeros_like(candidate).scatter(1, order, candidate)
+
+
+@torch.no_grad()
+def peaks(values: Tensor, like: Levels) -> Tensor:
+    """The values (B, P) where no neighbour on the same level has a larger one, 0 elsewhere."""
+
+    def of_level(level: Tensor) -> Tensor:
+        highest = F.max_pool2d(level.unsqueeze(1), 3, stride=1, padding=1).squeeze(1)
+        return level * (level == highest)
+
+    return torch.cat([of_level(level).flatten(1) for level in unflatten(values, like)], dim=1)
 
 
 @torch.no_grad()

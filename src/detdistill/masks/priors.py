@@ -54,6 +54,21 @@ def mean_plus_deviation(values: Tensor, usable: Tensor) -> Tensor:
 
 
 @torch.no_grad()
+def adaptive_threshold(
+    priors: Tensor, counts: Sequence[int], truth: Truth, topk: int = 9
+) -> Tensor:
+    """The overlap from which ATSS calls a prior positive, for each object: (B, G), at least one.
+
+    Mean plus deviation of the overlaps of the `topk` priors of each level that are nearest to it.
+    """
+    corners, _, _ = padded(truth)
+    inside = torch.ones(len(corners), len(priors), dtype=torch.bool, device=priors.device)
+    nearest = nearest_priors(exact(priors), counts, corners, inside, topk)
+    overlap = boxes.iou(exact(priors)[nearest], corners.unsqueeze(2))
+    return mean_plus_deviation(overlap, torch.ones_like(overlap, dtype=torch.bool)).squeeze(2)
+
+
+@torch.no_grad()
 def valuable_region(
     priors: Tensor,
     counts: Sequence[int],

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from detdistill import boxes
-from detdistill.masks.exact import exact, padded, upright
+from detdistill.masks.exact import exact, padded, portions, upright
 from detdistill.structures import Truth
 
 ClassScore = Literal["matched", "present", "any"]
@@ -23,11 +23,18 @@ class PointQuality(NamedTuple):
     """(B, P) probability of the class that the point should see."""
     box: Tensor
     """(B, P, 4) the box that attains `iou`, or the most confident one where nothing overlaps."""
+    match: Tensor
+    """(B, P) the object that it overlaps, -1 for none."""
 
 
 @torch.no_grad()
 def point_quality(
-    prob: Tensor, predicted: Tensor, truth: Truth, class_score: ClassScore = "matched"
+    prob: Tensor,
+    predicted: Tensor,
+    truth: Truth,
+    class_score: ClassScore = "matched",
+    *,
+    seen: Tensor | None = None,
 ) -> PointQuality:
     """How well a detector finds and names the objects, at every point.
 
@@ -38,20 +45,33 @@ def point_quality(
         class_score: `matched` takes the class of the object with the best overlap, or any class
             present in the image where nothing overlaps; `present` always the latter; `any` the most
             probable class. Images without objects always have the last.
+        seen: (B, 1 or P, G) bool: which objects count for which points; see `objects_seen`.
     """
-    prob, predicted = exact(prob), exact(predicted)
     corners, labels, valid = padded(truth)
-    overlap = boxes.iou(
-        upright(predicted).unsqueeze(3), upright(corners)[:, None, None]
-    ).masked_fill(~valid[:, None, None], -1.0)  # (B, P, A, G)
-    match = overlap.amax(dim=2).argmax(dim=-1, keepdim=True)  # (B, P, 1)
-    of_match = _pick(overlap, match, dim=3)  # (B, P, A)
-    iou = of_match.amax(dim=2).clamp(min=0)
-    hit = iou > 0
-    best = torch.where(hit, of_match.argmax(dim=2), prob.amax(dim=3).argmax(dim=2))
-    matched = torch.where(hit, match.squeeze(-1), -1)
-    score = _class_score(prob.amax(dim=2), labels, valid, matched, class_score)
-    return PointQuality(iou, score, _pick(predicted, best.unsqueeze(-1), dim=2))
+    predicted, corners = exact(predicted), upright(corners)
+    seen = valid.unsqueeze(1) if seen is None else seen
+    iou, match = _best_object(upright(predicted), corners, seen)
+    object_box = corners.gather(1, match.clamp(min=0).unsqueeze(-1).expand(-1, -1, 4))
+    overlap = boxes.iou(upright(predicted), object_box.unsqueeze(2))  # (B, P, A)
+    best = torch.where(match >= 0, overlap.argmax(dim=2), prob.amax(dim=3).argmax(dim=2))
+    score = _class_score(exact(prob.amax(dim=2)), labels, valid, match, class_score)
+    return PointQuality(iou, score, _pick(predicted, best.unsqueeze(-1), dim=2), match)
+
+
+def _best_object(predicted: Tensor, corners: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
+    """The best overlap (B, P) of boxes (B, P, A, 4) with objects (B, G, 4), and whose it is.
+
+    Where there is none, these are 0 and -1. In portions, because all at once would fill a device.
+    """
+    best = predicted.new_zeros(predicted.shape[:2])
+    match = torch.full_like(best, -1, dtype=torch.long)
+    for part in portions(corners.shape[1], predicted.numel() // 4):
+        overlap = boxes.iou(predicted.unsqueeze(3), corners[:, None, None, part]).amax(dim=2)
+        value, which = (overlap * seen[..., part]).max(dim=-1)
+        better = value > best
+        best = torch.where(better, value, best)
+        match = torch.where(better, which + part.start, match)
+    return best, match
 
 
 def _pick(values: Tensor, index: Tensor, dim: int) -> Tensor:

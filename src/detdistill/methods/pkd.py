@@ -20,9 +20,8 @@ from functools import partial
 from typing import ClassVar, Literal
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from detdistill.losses import precise, standardise
+from detdistill.losses import resized, standardise
 from detdistill.methods.method import Method, UnsuitablePairError
 from detdistill.methods.pair import same_level_count, same_widths, within_towers
 from detdistill.structures import DetectorOutput, Levels, Reads, Spec, Step
@@ -99,13 +98,9 @@ class PKD(Method):
 
     def _distance(self, student: Tensor, teacher: Tensor) -> Tensor:
         """(B, C, H, W) and (B, C, H', W') -> ()."""
-        if student.shape != teacher.shape and self.resize == "student":
-            student = _resized(student, teacher)
-        elif student.shape != teacher.shape:
-            teacher = _resized(teacher, student)
+        if self.resize == "student":
+            student = resized(student, teacher)
+        else:
+            teacher = resized(teacher, student)
         standard = partial(standardise, lone=self.lone)
         return (standard(student) - standard(teacher)).square().mean() / 2
-
-
-def _resized(maps: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(precise(maps), like.shape[-2:], mode="bilinear", align_corners=False)
