@@ -38,7 +38,7 @@ class FakeQueryHead(nn.Module):
 
     def __init__(self, facts: Spec) -> None:
         super().__init__()
-        self.stride = facts.strides[0]
+        self.facts, self.stride = facts, facts.strides[0]
         width, stages = facts.channels, range(facts.stages)
         self.encoder = nn.Linear(width, width)
         self.queries = nn.Parameter(torch.randn(facts.queries, width))

@@ -181,7 +181,7 @@ def test_with_anchors_only_the_classes_make_teacher_and_student_differ() -> None
     "setting", [{"overlap_of": "anchors"}, {"thresholds": "adaptive"}], ids=["anchors", "adaptive"]
 )
 def test_points_have_no_anchors(setting: dict[str, object]) -> None:
-    with pytest.raises(UnsuitablePairError, match="priors overlap an object"):
+    with pytest.raises(UnsuitablePairError, match="anchors overlap an object"):
         made(fakes.spec("fcos"), **setting)
 
 
@@ -273,3 +273,12 @@ def test_objects_looked_at_in_portions_give_what_all_at_once_give(
     found = made(**settings).values(fakes.scene(objects=5).step)
     for ours, theirs in zip(pytree.tree_leaves(found), pytree.tree_leaves(wanted), strict=True):
         assert torch.equal(ours, theirs)
+
+
+def test_the_first_of_two_stages_is_looked_at_whatever_the_class() -> None:
+    facts = fakes.spec("rcnn")
+    step = fakes.scene(facts).step
+    values = made(facts).values(step)
+    other = dataclasses.replace(step.truth, labels=2 - step.truth.labels)
+    assert values.mask.max() > 0
+    assert torch.equal(made(facts).values(dataclasses.replace(step, truth=other)).mask, values.mask)

@@ -210,7 +210,7 @@ class Valued(Method):
         """(B, P) each point's tier, 0 the high, and what its difference is weighted by."""
         high, medium = self.tiers
         tier = (value < high).long() + (value < min(high, medium)).long()
-        gain = value.new_tensor(self.gains)[tier]
+        gain = torch.stack(_numbers(value, *self.gains))[tier]
         return tier, value * gain if self.graded else gain
 
     def _boxes(self, said: DensePredictions) -> Tensor:
@@ -228,13 +228,13 @@ class Valued(Method):
         iou = quality.iou
         if self.raw_iou:
             return iou
-        right, doubtful, wrong = self.box_scores
+        right, doubtful, wrong = _numbers(iou, *self.box_scores)
         if self.thresholds == "adaptive":
             counts = [len(level) for level in said.priors]
             limit = masks.adaptive_threshold(said.flat_priors(), counts, step.truth)
             limit = limit.gather(1, quality.match.clamp(min=0))
-            return torch.where((quality.match >= 0) & (iou >= limit), right, wrong).to(iou)
-        score = torch.where(iou <= self.wrong, wrong, doubtful).to(iou)
+            return torch.where((quality.match >= 0) & (iou >= limit), right, wrong)
+        score = torch.where(iou <= self.wrong, wrong, doubtful)
         return torch.where(iou >= self.right, right, score)
 
     def _class_score(self, quality: masks.PointQuality, sizes: list[int], truth: Truth) -> Tensor:
@@ -245,7 +245,7 @@ class Valued(Method):
         else:
             surest = quality.score >= self.class_least
         surest = surest & truth.valid.any(dim=1, keepdim=True)
-        sure, other = quality.iou.new_tensor(self.class_scores)
+        sure, other = _numbers(quality.iou, *self.class_scores)
         return torch.where(surest, sure, other)
 
 
@@ -265,6 +265,11 @@ def _ranked(rank: Callable[..., Tensor], scope: Scope, sizes: list[int], *maps: 
     if scope == "batch":
         return rank(*(values.flatten(0, 1).unsqueeze(0) for values in maps)).view_as(maps[0])
     return masks.by_group(rank, sizes if scope == "level" else [sum(sizes)], *maps)
+
+
+def _numbers(like: Tensor, *numbers: float) -> list[Tensor]:
+    """Numbers in a tensor's precision, made on its device instead of copied there."""
+    return [like.new_full((), number) for number in numbers]
 
 
 def _of_one_class(truth: Truth) -> Truth:
