@@ -34,6 +34,10 @@ class Chen(Method):
     families: ClassVar[tuple[str, ...]] = ("dense",)
     pulls: ClassVar[str] = "neck and predictions"
     agrees: ClassVar[bool] = False
+    reading: ClassVar[str] = (
+        "Made for Faster R-CNN, and without released code; what it means for one-stage detectors "
+        "is chosen here."
+    )
     citation: ClassVar[str] = """@inproceedings{chen2017learning,
   title = {Learning Efficient Object Detection Models with Knowledge Distillation},
   author = {Chen, Guobin and Choi, Wongun and Yu, Xiang and Han, Tony and Chandraker, Manmohan},

@@ -5,9 +5,9 @@ large they will be, and they are divided by that.
 
 Paper: Zhang et al., "Prime-Aware Adaptive Distillation", ECCV 2020 (arXiv 2008.01458).
 Reads: what the wrapped method reads.
-Differs: written from the paper, without comparison with released numbers. A sample is a cell, and
-    its variance comes from one convolution of size 1 per level, which starts at variance 1. The
-    variance has a floor, below which a cell that agrees would count without end.
+Differs: our reading, without comparison with released numbers. A sample is a cell, and its variance
+    comes from one convolution of size 1 per level, which starts at variance 1. The variance has a
+    floor, without which a cell that agrees would count more and more.
 """
 
 from __future__ import annotations
@@ -29,6 +29,10 @@ class PAD(Method):
     """Loss of each cell over its predicted variance, plus the logarithm of the variance."""
 
     families: ClassVar[tuple[str, ...]] = ("dense",)
+    reading: ClassVar[str] = (
+        "Written from the paper's idea; that a sample is a cell, and how its variance is predicted "
+        "and bounded, is chosen here."
+    )
     citation: ClassVar[str] = """@inproceedings{zhang2020pad,
   title = {Prime-Aware Adaptive Distillation},
   author = {Zhang, Youcai and Lan, Zhonghao and Dai, Yuchen and Zeng, Fangao and Bai, Yan and

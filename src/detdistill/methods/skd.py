@@ -28,6 +28,9 @@ class SKD(Method):
     """Structural dissimilarity of the necks, summed over the levels."""
 
     pulls: ClassVar[str] = "neck"
+    reading: ClassVar[str] = (
+        "No code was released; window, constants, range of values and weight are chosen here."
+    )
     citation: ClassVar[str] = """@inproceedings{derijk2022skd,
   title = {Structural Knowledge Distillation for Object Detection},
   author = {de Rijk, Philip and Schneider, Lukas and Cordts, Marius and Gavrila, Dariu M.},

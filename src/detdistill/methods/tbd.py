@@ -31,7 +31,7 @@ class TBD(Method):
     """Predictions weighted by the teacher's harmony, and the neck weighted by task."""
 
     families: ClassVar[tuple[str, ...]] = ("dense",)
-    pulls: ClassVar[str] = "neck"
+    pulls: ClassVar[str] = "neck and predictions"
     agrees: ClassVar[bool] = False
     reading: ClassVar[str] = (
         "Neither formulas nor code are public. What is computed here is inspired by the abstract."
