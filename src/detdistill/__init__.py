@@ -1,8 +1,9 @@
 """Knowledge distillation for object detectors: a small one learns from a big one.
 
 Every command is a function of the same name: `detdistill.distill(teacher="runs/teacher",
-method="crosskd+pkd", crosskd={"cut": 1})`. Some verbs are also the name of a folder of code
-(`detdistill.train.loop`), so those modules can be called. Nothing heavy is imported before use.
+method="crosskd+pkd", crosskd={"cut": 1})`; `import`, a word of Python's, is `import_checkpoint`.
+Some verbs are also the name of a folder of code (`detdistill.train.loop`), so those modules can be
+called. Nothing heavy is imported before use.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ VERBS = (
     "distill",
     "evaluate",
     "predict",
+    "import_checkpoint",
     "report",
     "methods",
     "detectors",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 import os
 import sys
 import warnings
@@ -17,6 +18,7 @@ COMMANDS = {
     "distill": "train a student with a teacher",
     "evaluate": "COCO metrics of a checkpoint on a data set",
     "predict": "detections and drawn pictures for image files",
+    "import": "a checkpoint of MMDetection or torchvision as one of ours",
     "report": "one HTML page from run folders",
     "methods": "the distillation methods and their hyper-parameters",
     "detectors": "the detectors that can be named",
@@ -60,7 +62,7 @@ def _command(name: str, arguments: list[str]) -> int:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise UserError(f"Unknown command {name!r}.{hint} Known: {', '.join(COMMANDS)}.")
     commands = importlib.import_module("detdistill.cli.commands")
-    getattr(commands, name)(arguments)
+    getattr(commands, f"{name}_checkpoint" if keyword.iskeyword(name) else name)(arguments)
     return 0
 
 

@@ -74,6 +74,18 @@ def predict(arguments: Arguments) -> None:
     tables.say(f"\nDrawn pictures and detections.json: {options['out']}")
 
 
+def import_checkpoint(arguments: Arguments) -> None:
+    """Says what became of the tensors."""
+    options = parsers.import_checkpoint().parse_args(list(arguments)).as_dict()
+    found = verbs.import_checkpoint(**options)
+    tables.import_table(found)
+    for what in found["left_out"]:
+        tables.say(f"left out: {what}")
+    for note in found["notes"]:
+        tables.warn(f"note: {note}")
+    tables.say(f"\nThe detector, {found['architecture']['family']}: {found['file']}")
+
+
 def report(arguments: Arguments) -> None:
     """Writes the page and says where it lies."""
     tables.say(str(verbs.report(**parsers.report().parse_args(list(arguments)).as_dict())))

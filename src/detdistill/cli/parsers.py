@@ -66,6 +66,37 @@ def predict() -> Parser:
     return parser
 
 
+def import_checkpoint() -> Parser:
+    """Options of `import`."""
+    parser = Parser(
+        "import",
+        purpose="A checkpoint of another framework as one of ours. Nothing in it is run.",
+        usage="mmdet|torchvision CHECKPOINT --out OUT [--config FILE] [--preset NAME] "
+        "[--classes NAMES...]",
+    )
+    parser.add_argument("source", type=Literal["mmdet", "torchvision"], help="whose file it is")
+    parser.add_argument("checkpoint", help="MMDetection 2.x or 3.x, or a state dict")
+    parser.add_argument("--out", required=True, help="folder or .safetensors file for the detector")
+    parser.add_argument("--config", help="MMDetection config (.py, .json) that describes it")
+    parser.add_argument(
+        "--preset",
+        help="what it is, if no config says so: gfl-r50; for torchvision fcos_resnet50_fpn",
+    )
+    parser.add_argument(
+        "--classes", nargs="+", help="their names in order, or coco, if the file has none"
+    )
+    parser.add_argument(
+        "--norm_eps",
+        type=float,
+        help="what torchvision's norms add to a variance: 0 for weights that began as COCO_V1",
+    )
+    parser.add_argument(
+        "--partial", action="store_true", help="accept missing and unexpected tensors"
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace what is at --out")
+    return parser
+
+
 def report() -> Parser:
     """Options of `report`."""
     parser = Parser(

@@ -9,6 +9,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+NOT_LOADED = ("missing", "unexpected")
+"""What may become of a foreign checkpoint's tensors otherwise."""
+
 
 def console() -> Console:
     """Standard output; wide where nobody is watching, silent in all processes but the first."""
@@ -73,6 +76,15 @@ def _demo_cells(row: Mapping[str, Any]) -> list[str]:
         f"{row['cost']['step_ms']:.0f}",
         f"{row['facts']['parameters']:,}",
     ]
+
+
+def import_table(found: Mapping[str, Any]) -> None:
+    """How many tensors were loaded, and the names of those that were not."""
+    rows = [
+        ("loaded", str(len(found["loaded"])), ""),
+        *((what, str(len(found[what])), ", ".join(found[what])) for what in NOT_LOADED),
+    ]
+    show(("tensors", "", "names"), rows)
 
 
 def metrics_table(metrics: Mapping[str, Any]) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from detdistill.doctor import DryRun
 
 Split = Literal["train", "tune", "test"]
+Source = Literal["mmdet", "torchvision"]
 
 
 def demo(
@@ -125,6 +126,56 @@ def predict(
     from detdistill.cli import pictures
 
     return pictures.predict(checkpoint, paths, Path(out), score=score)
+
+
+def import_checkpoint(
+    source: Source,
+    checkpoint: str,
+    *,
+    out: str,
+    config: str | None = None,
+    preset: str | None = None,
+    classes: Sequence[str] | None = None,
+    norm_eps: float | None = None,
+    partial: bool = False,
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """A checkpoint of another framework as one of ours; on the command line it is `import`.
+
+    Args:
+        source: mmdet, for MMDetection 2.x and 3.x, or torchvision
+        checkpoint: the framework's file
+        out: folder or .safetensors file for the detector
+        config: MMDetection config, .py or .json, instead of the one in the checkpoint
+        preset: the detector's name, ours (gfl-r50) or torchvision's (fcos_resnet50_fpn)
+        classes: their names in order, or coco, if the checkpoint does not know them
+        norm_eps: what torchvision's norms add to a variance, 0 if they began as its COCO_V1
+        partial: accept missing and unexpected tensors
+        overwrite: replace what is at out
+
+    Returns:
+        `file`, `architecture`, and the names of tensors under `loaded`, `missing`, `unexpected`;
+        what was left out and what else is to be known, in words, under `left_out` and `notes`.
+    """
+    from detdistill import detectors
+    from detdistill.interop import foreign
+
+    require_writable(Path(out))
+    imported = foreign.load(
+        source,
+        Path(checkpoint),
+        config=Path(config) if config else None,
+        preset=preset,
+        classes=classes,
+        norm_eps=norm_eps,
+        partial=partial,
+    )
+    file = imported.save(Path(out), source=f"{source}: {checkpoint}", overwrite=overwrite)
+    return {
+        "file": str(file),
+        "architecture": detectors.to_card(imported.detector.architecture),
+        **{name: list(found) for name, found in asdict(imported.report).items()},
+    }
 
 
 def report(folders: Sequence[str], *, out: str | None = None) -> Path:

@@ -57,6 +57,9 @@ class Selection:
     """Candidates that are kept on each level before NMS."""
     nms_iou: float = 0.6
     per_image: int = 100
+    joint: bool = False
+    """Whether the score is the geometric mean of class and centerness from the start, as
+    torchvision has it, instead of their product once candidates have been chosen."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +108,9 @@ class Architecture:
     """Height over width of the anchors of each size."""
     anchor_offset: float = 0.0
     """Where in its cell an anchor is centred: 0 the corner, 0.5 the middle."""
+    whole_pixels: bool = False
+    """Whether sides and corners of anchors, and the steps between them, are whole pixels, as
+    torchvision has it: a step is the image's length over the map's."""
     points: Points = Points()
     head_deviation: float = 0.01
     """Standard deviation that the head's convolutions start from."""

@@ -128,7 +128,9 @@ def max_iou(
     if low_quality is not None and overlaps.shape[1]:
         best, first = overlaps.max(dim=2, keepdim=True)
         chosen = (
-            overlaps == best if ties else first == torch.arange(len(priors), device=first.device)
+            overlaps == best
+            if ties
+            else first == torch.arange(overlaps.shape[2], device=first.device)
         )
         claimed = chosen & (best >= low_quality) & usable
         slots = torch.arange(claimed.shape[1], dtype=torch.int32, device=claimed.device)
@@ -208,9 +210,9 @@ def _in_crowd(priors: Tensor, truth: Truth, share: float | None) -> Tensor:
 
     As in MMDetection, regions of an image without objects do not count.
     """
-    if share is None or not truth.boxes.shape[1]:
-        return torch.zeros((len(truth.boxes), len(priors)), dtype=torch.bool, device=priors.device)
-    covered = intersection_over_first(priors, truth.boxes.unsqueeze(2)) > share
+    if share is None:
+        return torch.zeros((1, priors.shape[-2]), dtype=torch.bool, device=priors.device)
+    covered = intersection_over_first(priors.unsqueeze(-3), truth.boxes.unsqueeze(2)) > share
     regions = truth.crowd & truth.valid.any(dim=1, keepdim=True)
     return (covered & regions.unsqueeze(2)).any(dim=1)
 

@@ -62,6 +62,7 @@ class DenseHead(nn.Module):
             octaves=architecture.anchor_octaves,
             ratios=architecture.anchor_ratios,
             offset=architecture.anchor_offset,
+            whole_pixels=architecture.whole_pixels,
         )
         self.coder = coder
         self.activation = activation
@@ -102,11 +103,13 @@ class DenseHead(nn.Module):
 
     def _predict(self, cls: Levels, reg: Levels) -> DensePredictions:
         """What the ends of the towers say, with the priors they speak of."""
+        finest, (height, width) = self.strides[0], cls[0].shape[-2:]
+        image = (height * finest, width * finest)
         return DensePredictions(
             logits=tuple(self.cls(level) for level in cls),
             boxes=self._boxes(reg),
             quality=self._quality(cls, reg),
-            priors=tuple(self.priors(m, s) for m, s in zip(cls, self.strides, strict=True)),
+            priors=tuple(self.priors(m, s, image) for m, s in zip(cls, self.strides, strict=True)),
             strides=self.strides,
             coder=self.coder,
         )

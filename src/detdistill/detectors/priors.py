@@ -7,28 +7,57 @@ from torch import Tensor, nn
 
 
 class Priors(nn.Module):
-    """Anchors of several sizes and shapes around every cell; of scale 0, points."""
+    """Anchors of several sizes and shapes around every cell; of scale 0, points.
 
-    extents: Tensor
-    """(A, 2) width and height in units of the stride; all sizes of a shape stand together."""
+    Args:
+        scale: side of the smallest square in units of the stride.
+        octaves: sizes, which divide an octave evenly.
+        ratios: height over width.
+        offset: where in its cell an anchor is centred, 0 the corner.
+        whole_pixels: round sides and corners, and space the cells evenly over the image.
+    """
+
+    shapes: Tensor
+    """(S, 2) width and height in units of a side."""
+    sizes: Tensor
+    """(octaves,) sides in units of the stride."""
 
     def __init__(
-        self, *, scale: float, octaves: int, ratios: tuple[float, ...], offset: float
+        self,
+        *,
+        scale: float,
+        octaves: int,
+        ratios: tuple[float, ...],
+        offset: float,
+        whole_pixels: bool = False,
     ) -> None:
         super().__init__()
         heights = torch.tensor(ratios).sqrt()
-        shapes = torch.stack([1 / heights, heights], dim=-1)
         sizes = torch.tensor([scale * 2 ** (i / octaves) for i in range(octaves)])
-        extents = (shapes.unsqueeze(1) * sizes.view(1, -1, 1)).flatten(0, 1)
-        self.register_buffer("extents", extents, persistent=False)
+        self.register_buffer("shapes", torch.stack([1 / heights, heights], -1), persistent=False)
+        self.register_buffer("sizes", sizes, persistent=False)
         self.offset = offset
+        self.whole_pixels = whole_pixels
 
-    def forward(self, like: Tensor, stride: int) -> Tensor:
-        """(H·W·A, 4) for a map of (..., H, W)."""
+    def forward(self, like: Tensor, stride: int, image: tuple[int, int] | None = None) -> Tensor:
+        """(H·W·A, 4) for a map of (..., H, W); all sizes of a shape stand together.
+
+        `image` is its height and width, which whole pixels need.
+        """
         height, width = like.shape[-2:]
-        x = (torch.arange(width, device=like.device) + self.offset) * stride
-        y = (torch.arange(height, device=like.device) + self.offset) * stride
+        steps = (stride, stride)
+        if self.whole_pixels and image is not None:
+            steps = (image[0] // height, image[1] // width)
+        x = (torch.arange(width, device=like.device) + self.offset) * steps[1]
+        y = (torch.arange(height, device=like.device) + self.offset) * steps[0]
         rows, columns = torch.meshgrid(y, x, indexing="ij")
         middle = torch.stack([columns, rows], dim=-1).reshape(-1, 1, 2).float()
-        half = self.extents.float() * stride / 2
+        half = self._half_sides(stride)
         return torch.cat([middle - half, middle + half], dim=-1).flatten(0, 1)
+
+    def _half_sides(self, stride: int) -> Tensor:
+        """(A, 2) from an anchor's centre to its right and lower edge."""
+        sides = self.sizes.float() * stride
+        sides = sides.floor() if self.whole_pixels else sides
+        half = (self.shapes.float().unsqueeze(1) * sides.view(1, -1, 1)).flatten(0, 1) / 2
+        return half.round() if self.whole_pixels else half

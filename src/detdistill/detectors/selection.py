@@ -18,7 +18,7 @@ def select(predictions: DensePredictions, sizes: Tensor, selection: Selection) -
     """The best predictions of each image, clipped to its size.
 
     With a centerness branch, a detection's score is its class score times its centerness;
-    candidates are chosen by class score alone.
+    candidates are chosen by class score alone. `Selection.joint` has it otherwise.
 
     Args:
         predictions: of a batch.
@@ -30,6 +30,8 @@ def select(predictions: DensePredictions, sizes: Tensor, selection: Selection) -
     quality = torch.ones_like(scores[..., 0])
     if predictions.quality is not None:
         quality = predictions.flat_quality().float().sigmoid()
+    if selection.joint:
+        scores, quality = (scores * quality.unsqueeze(-1)).sqrt(), torch.ones_like(quality)
     counts = [len(level) for level in predictions.priors]
     found = [
         _of_image(s, q, clip_boxes_to_image(b, (int(h), int(w))), counts, selection)

@@ -6,6 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from detdistill.detectors import Detector
 from detdistill.errors import UserError
+from detdistill.interop import checkpoint
 
 Rules = Sequence[tuple[str, str]]
 """Patterns of the beginnings of foreign names, and what stands there in ours. The first counts."""
@@ -54,6 +56,36 @@ class Report:
     def complete(self) -> bool:
         """Whether every tensor found its place."""
         return not self.missing and not self.unexpected
+
+
+@dataclass(frozen=True, kw_only=True)
+class Imported:
+    """A detector with another framework's weights."""
+
+    detector: Detector
+    report: Report
+    resize: tuple[int, int] | None = None
+    """Lengths of the shorter and the longer side that pictures were scaled to, if known."""
+
+    def save(self, out: Path, *, source: str, overwrite: bool = False) -> Path:
+        """Writes a checkpoint of ours.
+
+        Args:
+            out: a folder, or a `.safetensors` file.
+            source: where the weights come from, for the card.
+            overwrite: replace a checkpoint that is there.
+
+        Returns:
+            The weights file.
+
+        Raises:
+            UserError: a checkpoint is there, or nothing can be written.
+        """
+        file = out if out.suffix == ".safetensors" else out / checkpoint.STUDENT
+        if file.exists() and not overwrite:
+            raise UserError(f"There is a checkpoint at {file} already: --overwrite replaces it.")
+        checkpoint.save(self.detector, file, {"resize": self.resize, "source": source})
+        return file
 
 
 def place_of(name: str, rules: Rules, expected: Mapping[str, Tensor]) -> Place | None:
@@ -107,7 +139,7 @@ def transfer(
         ),
         unexpected=tuple(unexpected),
     )
-    if not (report.complete or partial):
+    if not (report.complete or (partial and loaded)):
         raise UserError(_refusal(report))
     return report
 

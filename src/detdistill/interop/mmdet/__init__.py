@@ -1,5 +1,5 @@
 """MMDetection's checkpoints, of 2.x and 3.x, read without MMDetection."""
 
-from detdistill.interop.mmdet.convert import Imported, load
+from detdistill.interop.mmdet.convert import load
 
-__all__ = ["Imported", "load"]
+__all__ = ["load"]

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from detdistill import detectors
-from detdistill.detectors import Architecture, Detector
+from detdistill.detectors import AnyArchitecture
 from detdistill.errors import UserError
 from detdistill.interop import unpickle
 from detdistill.interop.mmdet import config as configs
-from detdistill.interop.mmdet import dense, parts
+from detdistill.interop.mmdet import dense, parts, training
 from detdistill.interop.mmdet.section import Section
-from detdistill.interop.transfer import Report, Rules, transfer
+from detdistill.interop.transfer import Imported, Rules, transfer
 
 LEFT_OUT = {
     "optimizer": "the optimizer's state",
@@ -36,14 +36,18 @@ USELESS = {
 """Beginnings of names of tensors that no detector needs."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Imported:
-    """A detector with another framework's weights."""
+class Reader(NamedTuple):
+    """How detectors of some families are read."""
 
-    detector: Detector
-    report: Report
-    resize: tuple[int, int] | None = None
-    """Lengths of the shorter and the longer side that pictures were scaled to, if known."""
+    describe: Callable[[configs.Config, Section, tuple[str, ...]], AnyArchitecture]
+    """From a config, its model and the names of the classes."""
+    names: Callable[[Any], Rules]
+    """What MMDetection calls the weights of what was described."""
+
+
+DENSE = Reader(dense.architecture, dense.names)
+READERS: dict[str, Reader] = dict.fromkeys(dense.FAMILIES.values(), DENSE)
+"""By family."""
 
 
 def load(
@@ -71,33 +75,38 @@ def load(
     weights, left_out = _weights(checkpoint, path)
     meta = checkpoint.get("meta") or {}
     names = tuple(classes or _classes(meta, path))
-    if preset is not None:
-        content: configs.Config = {}
-        architecture = detectors.describe(preset, names)
-    else:
+    content: configs.Config = {}
+    if preset is None:
         content = configs.read_file(config) if config else _config(meta, path)
-        architecture = describe(content, names)
+    architecture = detectors.describe(preset, names) if preset else describe(content, names)
     detector = detectors.from_architecture(architecture)
     report = transfer(weights, detector, rules(architecture), partial=partial)
     return Imported(
         detector=detector,
-        report=replace(report, left_out=left_out),
+        report=replace(report, left_out=left_out, notes=_notes(architecture, content)),
         resize=parts.resize(content),
     )
 
 
-def describe(config: configs.Config, classes: tuple[str, ...]) -> Architecture:
+def describe(config: configs.Config, classes: tuple[str, ...]) -> AnyArchitecture:
     """The detector that a config describes.
 
     Raises:
         UserError: it cannot be built here; the message names what is in the way.
     """
-    return dense.architecture(config, Section(config["model"], "model"), classes)
+    model = Section(config["model"], "model")
+    if "bbox_head" not in config["model"]:
+        raise model.refusal("type", model.type, "one-stage detectors, with a bbox_head")
+    return DENSE.describe(config, model, classes)
 
 
-def rules(architecture: Architecture) -> Rules:
+def rules(architecture: AnyArchitecture) -> Rules:
     """What MMDetection calls a detector's weights."""
-    return dense.names(architecture)
+    return READERS[architecture.family].names(architecture)
+
+
+def _notes(architecture: AnyArchitecture, config: configs.Config) -> tuple[str, ...]:
+    return tuple(training.differences(architecture.family, config.get("model", {})))
 
 
 def _weights(checkpoint: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:  # noqa: ANN401

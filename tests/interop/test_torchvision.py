@@ -1,0 +1,130 @@
+"""Detectors of torchvision against ours with the same random weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.models import detection
+
+from detdistill.detectors.selection import select
+from detdistill.errors import UserError
+from detdistill.interop import foreign, torchvision
+
+SIZE = (96, 160)
+CLASSES = ["apple", "bolt", "cup", "duck"]
+MANY = 10_000
+
+
+@cache
+def original(preset: str) -> nn.Module:
+    """With lively random weights, and a first class, the background, that is never seen."""
+    torch.manual_seed(0)
+    build = getattr(detection, preset)
+    built = build(
+        weights=None,
+        weights_backbone=None,
+        num_classes=len(CLASSES) + 1,
+        min_size=SIZE[0],
+        max_size=SIZE[1],
+        detections_per_img=MANY,
+    ).eval()
+    head = built.head.classification_head
+    with torch.no_grad():
+        for module in built.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.running_mean.normal_(std=0.1)
+                module.running_var.uniform_(0.5, 1.5)
+        features = list(built.backbone(torch.randn(1, 3, *SIZE)).values())
+        said = head(features)
+        head.cls_logits.weight.mul_(2 / (said[0] if isinstance(said, tuple) else said).std())
+        head.cls_logits.bias.zero_().view(-1, len(CLASSES) + 1)[:, 0] = -50
+        built.head.regression_head.bbox_reg.bias.add_(0.5 if "fcos" in preset else 0.0)
+    return built
+
+
+def saved(folder: Path, preset: str) -> Path:
+    torch.save(original(preset).state_dict(), folder / "a.pth")
+    return folder / "a.pth"
+
+
+def in_order(boxes: Tensor, scores: Tensor, labels: Tensor) -> list[tuple[float, ...]]:
+    """Rows without those that have no area, which only torchvision keeps."""
+    seen = (boxes[:, 2:] > boxes[:, :2]).all(dim=1)
+    rows = torch.cat([scores[seen, None], labels[seen, None], boxes[seen]], dim=1)
+    return sorted(map(tuple, rows.tolist()), key=lambda row: (row[1], *row[2:]))
+
+
+@pytest.mark.parametrize("preset", torchvision.PRESETS)
+def test_outputs_and_detections_are_the_same(tmp_path: Path, preset: str) -> None:
+    theirs = original(preset)
+    imported = torchvision.load(saved(tmp_path, preset), preset=preset, classes=CLASSES)
+    ours = imported.detector.eval()
+    assert imported.report.complete
+    image = torch.rand(3, *SIZE)
+    with torch.no_grad():
+        scaled, _ = theirs.transform([image])
+        raw = theirs.head(list(theirs.backbone(scaled.tensors).values()))
+        expected = theirs([image])[0]
+        output = ours((255 * image).unsqueeze(0))
+    logits = raw["cls_logits"][..., 1:]
+    torch.testing.assert_close(output.dense.flat_logits(), logits, rtol=1e-4, atol=1e-4)
+    settings = replace(ours.architecture.selection, per_image=MANY)
+    found = select(output.dense, torch.tensor([SIZE]), settings)
+    ours_in_order = in_order(found.boxes[0], found.scores[0], found.labels[0] + 1)
+    theirs_in_order = in_order(expected["boxes"], expected["scores"], expected["labels"])
+    assert len(ours_in_order) > 100
+    torch.testing.assert_close(
+        torch.tensor(ours_in_order), torch.tensor(theirs_in_order), rtol=1e-4, atol=1e-2
+    )
+
+
+def test_rows_of_no_class_are_left_out(tmp_path: Path) -> None:
+    preset = "retinanet_resnet50_fpn"
+    names = ["__background__", "apple", "N/A", "bolt", "cup"]
+    imported = torchvision.load(saved(tmp_path, preset), preset=preset, classes=names)
+    assert imported.detector.spec.classes == ("apple", "bolt", "cup")
+    weight = original(preset).head.classification_head.cls_logits.weight
+    kept = weight.unflatten(0, (9, 5))[:, [1, 3, 4]].flatten(0, 1)
+    assert torch.equal(imported.detector.head.cls.weight, kept)
+
+
+def test_the_eighty_classes_of_coco_are_known() -> None:
+    names = foreign.coco_names()
+    assert len(names) == 80
+    assert names[0] == "person"
+    assert names[-1] == "toothbrush"
+
+
+def test_norms_without_eps_are_the_same_too(tmp_path: Path) -> None:
+    preset = "retinanet_resnet50_fpn"
+    file = saved(tmp_path, preset)
+    bare = torchvision.load(file, preset=preset, classes=CLASSES, norm_eps=0.0)
+    usual = torchvision.load(file, preset=preset, classes=CLASSES)
+    norms = (bare.detector.backbone.bn1, usual.detector.backbone.bn1)
+    variance = original(preset).backbone.body.bn1.running_var
+    torch.testing.assert_close(norms[0].running_var + norms[0].eps, variance)
+    assert torch.equal(norms[1].running_var, variance)
+    assert not bare.report.notes
+    assert "--norm_eps 0" in usual.report.notes[0]
+
+
+def test_mistakes_are_named(tmp_path: Path) -> None:
+    file = saved(tmp_path, "fcos_resnet50_fpn")
+    with pytest.raises(UserError, match=r"has 5 rows.*7 names"):
+        torchvision.load(file, preset="fcos_resnet50_fpn", classes=list("abcdefg"))
+    with pytest.raises(UserError, match="has 5 rows"):
+        torchvision.load(file, preset="fcos_resnet50_fpn")
+    with pytest.raises(UserError, match="Did you mean 'fcos_resnet50_fpn'"):
+        torchvision.load(file, preset="fcos_resnet50")
+    with pytest.raises(UserError, match="--preset retinanet_resnet50_fpn"):
+        foreign.load("torchvision", file)
+    with pytest.raises(UserError, match="--norm_eps"):
+        foreign.load("mmdet", file, norm_eps=0.0)
+    torch.save({"weight": torch.zeros(1)}, tmp_path / "b.pth")
+    with pytest.raises(UserError, match="not the state dict"):
+        torchvision.load(tmp_path / "b.pth", preset="fcos_resnet50_fpn")
