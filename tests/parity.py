@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tests.golden_cases.case import MismatchError
-from tests.parity_cases import assignment, copies, dense, distillation, operations
+from tests.parity_cases import assignment, copies, dense, distillation, faster_rcnn, operations
 from tests.parity_cases.recording import Folder
 
 from detdistill.errors import UserError
@@ -58,6 +58,8 @@ def _kind(folder: Folder) -> tuple[list[str], Callable[[Folder, str], None]]:
     config, model = folder.config, folder.config.get("model", {})
     if "teacher" in config.get("weights", {}):
         return folder.cases, distillation.run
+    if "roi_head" in model:
+        return folder.cases, faster_rcnn.run
     if "bbox_head" in model:
         return folder.cases, dense.run
     if "spec" in config:

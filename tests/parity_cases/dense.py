@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from tests.parity_cases.recording import BOX_ERROR, EXACT, RAW, SCORE_ERROR, Folder, Recording
-from torch import Tensor, nn
+from tests.parity_cases.common import same_detections, stages_of
+from tests.parity_cases.recording import EXACT, RAW, Folder, Recording
+from torch import Tensor
 
 from detdistill.boxes import centers, to_distances
 from detdistill.detectors.architecture import Selection
@@ -17,7 +17,7 @@ from detdistill.detectors.retinanet import CODER
 from detdistill.detectors.selection import select
 from detdistill.interop.mmdet.parts import selection
 from detdistill.interop.mmdet.section import Section
-from detdistill.structures import DensePredictions, Detections, Targets, Truth
+from detdistill.structures import DensePredictions, Targets, Truth
 
 LOSSES = {"cls": "loss_cls", "box": "loss_bbox", "dfl": "loss_dfl", "centerness": "loss_centerness"}
 
@@ -35,7 +35,7 @@ def run(folder: Folder, case: str) -> None:
 
 def _evaluated(recording: Recording, detector: DenseDetector, truth: Truth) -> None:
     """Maps and detections in evaluation mode."""
-    with torch.no_grad(), _stages(detector) as stages:
+    with torch.no_grad(), stages_of(detector) as stages:
         output = detector.eval()(recording.images(detector), truth.sizes)
     said = output.dense
     recording.same_levels("backbone", stages)
@@ -48,55 +48,11 @@ def _evaluated(recording: Recording, detector: DenseDetector, truth: Truth) -> N
             same_detections(recording, name, select(said, truth.sizes, chosen))
 
 
-@contextmanager
-def _stages(detector: DenseDetector) -> Iterator[list[Tensor]]:
-    """Collects what the stages of a ResNet put out, those that are not read included."""
-    found: list[Tensor] = []
-    stages = [m for name, m in detector.backbone.named_children() if name.startswith("layer")]
-
-    def keep(_module: nn.Module, _inputs: object, output: Tensor) -> None:
-        found.append(output)
-
-    hooks = [stage.register_forward_hook(keep) for stage in stages]
-    yield found
-    for hook in hooks:
-        hook.remove()
-
-
 def _selections(config: Mapping[str, Any]) -> dict[str, Selection]:
     """How the recorded detections were chosen."""
     stock = config["test_cfg"]
     settings = {"det": stock, "det_strict": {**stock, **config.get("det_strict_overrides", {})}}
     return {name: selection(Section(values, "test_cfg")) for name, values in settings.items()}
-
-
-def same_detections(recording: Recording, name: str, found: Detections) -> None:
-    """Each recorded detection must be met by one of ours, of its class, place and score."""
-    for i, count in enumerate(found.counts.tolist()):
-        boxes, scores, labels = (
-            recording[f"{name}.{i}.{k}"] for k in ("boxes", "scores", "labels")
-        )
-        if count != len(labels):
-            recording.differences.append(f"{name}.{i} are {count}, not {len(labels)}")
-            continue
-        fits = (
-            (found.labels[i, :count, None] == labels)
-            & ((found.scores[i, :count, None] - scores).abs() < SCORE_ERROR)
-            & ((found.boxes[i, :count, None] - boxes).abs().amax(dim=-1) < BOX_ERROR)
-        )
-        unmet = count - matched(fits)
-        if unmet:
-            recording.differences.append(f"{unmet} of {name}.{i} have no counterpart")
-
-
-def matched(fits: Tensor) -> int:
-    """How many rows of (N, M) bool find a column of their own, taken in order."""
-    free = torch.ones(fits.shape[1], dtype=torch.bool)
-    for row in fits:
-        choice = (row & free).nonzero()
-        if len(choice):
-            free[choice[0]] = False
-    return int((~free).sum())
 
 
 def _trained(recording: Recording, detector: DenseDetector, truth: Truth) -> None:

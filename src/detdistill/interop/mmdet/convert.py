@@ -14,10 +14,11 @@ from detdistill.detectors import AnyArchitecture
 from detdistill.errors import UserError
 from detdistill.interop import unpickle
 from detdistill.interop.mmdet import config as configs
-from detdistill.interop.mmdet import dense, parts, training
+from detdistill.interop.mmdet import dense, faster_rcnn, parts, training
 from detdistill.interop.mmdet.section import Section
 from detdistill.interop.transfer import Imported, Rules, transfer
 
+SUPPORTED = "GFL, ATSS, RetinaNet, FCOS and Faster R-CNN"
 LEFT_OUT = {
     "optimizer": "the optimizer's state",
     "param_schedulers": "the schedules",
@@ -46,7 +47,11 @@ class Reader(NamedTuple):
 
 
 DENSE = Reader(dense.architecture, dense.names)
-READERS: dict[str, Reader] = dict.fromkeys(dense.FAMILIES.values(), DENSE)
+TWO_STAGE = Reader(faster_rcnn.architecture, faster_rcnn.names)
+READERS: dict[str, Reader] = {
+    **dict.fromkeys(dense.FAMILIES.values(), DENSE),
+    "faster_rcnn": TWO_STAGE,
+}
 """By family."""
 
 
@@ -95,8 +100,10 @@ def describe(config: configs.Config, classes: tuple[str, ...]) -> AnyArchitectur
         UserError: it cannot be built here; the message names what is in the way.
     """
     model = Section(config["model"], "model")
+    if "roi_head" in config["model"]:
+        return TWO_STAGE.describe(config, model, classes)
     if "bbox_head" not in config["model"]:
-        raise model.refusal("type", model.type, "one-stage detectors, with a bbox_head")
+        raise model.refusal("type", model.type, SUPPORTED)
     return DENSE.describe(config, model, classes)
 
 

@@ -18,6 +18,8 @@ FAMILIES = {
     "FCOSHead": "fcos",
 }
 """By the type of `bbox_head`."""
+EXTRA = [True, "on_input", "on_output"]
+"""What extra levels can be made from; True is the backbone's last stage."""
 DISTILLER = ("kd_cfg", "teacher_config", "teacher_ckpt", "eval_teacher")
 """A distiller's checkpoint holds its student; these describe the teacher beside it."""
 GN = {"type": "GN", "num_groups": 32}
@@ -44,7 +46,7 @@ def architecture(config: Config, model: Section, classes: tuple[str, ...]) -> Ar
     head, neck = model.section("bbox_head"), model.section("neck")
     family = FAMILIES[head.of_type(*FAMILIES)]
     backbone = parts.backbone(model.section("backbone"), neck.get("start_level", 0))
-    pyramid = parts.pyramid(neck, len(backbone.stages))
+    channels, extra = parts.pyramid(neck, len(backbone.stages))
     test = Section(model.get("test_cfg") or config.get("test_cfg"), "model.test_cfg")
     found = Architecture(
         family=family,
@@ -52,7 +54,9 @@ def architecture(config: Config, model: Section, classes: tuple[str, ...]) -> Ar
         classes=classes,
         preprocessing=parts.preprocessing(config, model),
         selection=parts.selection(test),
-        **pyramid,
+        neck_channels=channels,
+        extra_levels=extra,
+        **_extra_levels(neck, extra),
         **_towers(head),
         **_family(family, head),
     )
@@ -69,13 +73,23 @@ def architecture(config: Config, model: Section, classes: tuple[str, ...]) -> Ar
 def names(built: Architecture) -> Rules:
     """What MMDetection calls our weights."""
     return (
-        *parts.names(built),
+        *parts.names(len(built.backbone.stages), built.extra_levels),
         (r"bbox_head\.(cls|reg)_convs\.(\d+)\.conv\.", r"head.\1_tower.\2.conv."),
         (r"bbox_head\.(cls|reg)_convs\.(\d+)\.gn\.", r"head.\1_tower.\2.norm."),
         (r"bbox_head\.(?:gfl|atss|retina|fcos|conv)_(cls|reg)\.", r"head.\1."),
         (r"bbox_head\.(?:atss_|fcos_|conv_)centerness\.", r"head.quality."),
         (r"bbox_head\.scales\.(\d+)\.scale", r"head.scales.\1"),
     )
+
+
+def _extra_levels(neck: Section, extra: int) -> dict[str, Any]:
+    """What they are made from; 2.x also has `add_extra_convs=True`, `extra_convs_on_inputs`."""
+    neck.require("add_extra_convs", EXTRA if extra else [False, *EXTRA], default=False)
+    on_input = neck.get("extra_convs_on_inputs", default=True)
+    on_output = neck.get("add_extra_convs") == "on_output" or not on_input
+    relu = neck.get("relu_before_extra_convs", default=False)
+    neck.finish()
+    return {"extra_from": "output" if on_output else "backbone", "extra_relu": relu}
 
 
 def _towers(head: Section) -> dict[str, Any]:
@@ -101,11 +115,12 @@ def _family(family: str, head: Section) -> dict[str, Any]:
     """What one family alone decides."""
     if family == "fcos":
         return _fcos(head)
-    found = _anchors(head.section("anchor_generator", RETINA_ANCHORS))
+    anchors = parts.anchors(head.section("anchor_generator", RETINA_ANCHORS))
+    found = {f"anchor_{name}": value for name, value in anchors.items()}
     if family == "gfl":
         head.section("bbox_coder", DISTANCES).of_type("DistancePointBBoxCoder")
         return {**found, "reg_max": head.get("reg_max", 16)}
-    _check_coder(head, ATSS_STDS if family == "atss" else UNIT_STDS)
+    parts.check_coder(head, ATSS_STDS if family == "atss" else UNIT_STDS, UNIT_STDS)
     if family == "atss":
         head.require("pred_kernel_size", [3], default=3)
         head.skip("reg_decoded_bbox")
@@ -134,34 +149,6 @@ def _fcos(head: Section) -> dict[str, Any]:
             box_loss="giou" if box_loss == "GIoULoss" else "iou",
         ),
     }
-
-
-def _anchors(section: Section) -> dict[str, Any]:
-    """Sizes and shapes of anchors; one size, or sizes that divide an octave evenly."""
-    section.of_type("AnchorGenerator")
-    section.require("scale_major", [True], default=True)
-    section.skip("strides")
-    scales = section.get("scales")
-    if scales is not None:
-        section.require("scales", [[scales[0]]])
-    found = {
-        "anchor_scale": float(scales[0] if scales else section.get("octave_base_scale")),
-        "anchor_octaves": 1 if scales else section.get("scales_per_octave", 1),
-        "anchor_ratios": tuple(map(float, section.get("ratios"))),
-        "anchor_offset": float(section.get("center_offset", 0.0)),
-    }
-    section.finish()
-    return found
-
-
-def _check_coder(head: Section, stds: tuple[float, ...]) -> None:
-    """Deltas of a box must be scaled as this family's are."""
-    coder = head.section("bbox_coder", {"type": "DeltaXYWHBBoxCoder", "target_stds": UNIT_STDS})
-    coder.of_type("DeltaXYWHBBoxCoder")
-    coder.require("target_means", [(0.0, 0.0, 0.0, 0.0)], default=(0.0, 0.0, 0.0, 0.0))
-    coder.require("target_stds", [stds], default=UNIT_STDS)
-    coder.skip("clip_border")
-    coder.finish()
 
 
 def _check_strides(head: Section, found: Architecture) -> None:

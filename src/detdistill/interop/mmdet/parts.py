@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
-from detdistill.detectors.architecture import Architecture, Preprocessing, Selection
+from detdistill.detectors.architecture import Preprocessing, Selection
 from detdistill.detectors.backbones import Backbone
 from detdistill.interop.mmdet.config import Config
 from detdistill.interop.mmdet.section import Section
@@ -13,9 +13,6 @@ from detdistill.interop.transfer import Rules
 
 UNREAD = ("init_cfg", "pretrained", "with_cp")
 """How weights began, and how memory is saved."""
-
-EXTRA = [True, "on_input", "on_output"]
-"""What extra levels can be made from; True is the backbone's last stage."""
 
 
 def backbone(section: Section, first: int) -> Backbone:
@@ -48,30 +45,18 @@ def backbone(section: Section, first: int) -> Backbone:
     return found
 
 
-def pyramid(section: Section, levels: int) -> dict[str, Any]:
-    """The entries of `Architecture` that an FPN over `levels` stages decides."""
+def pyramid(section: Section, levels: int) -> tuple[int, int]:
+    """Channels of an FPN over `levels` stages, and how many levels it adds to them.
+
+    What these are made from remains to be asked.
+    """
     section.of_type("FPN")
     section.require("end_level", [-1, levels - 1], default=-1)
     section.require("upsample_cfg", [{"mode": "nearest"}], default={"mode": "nearest"})
     for key in ("norm_cfg", "act_cfg", "conv_cfg"):
         section.require(key, [None])
     section.skip("in_channels", "start_level", *UNREAD)
-    extra = section.get("num_outs", levels) - levels
-    section.require("add_extra_convs", EXTRA if extra else [False, *EXTRA], default=False)
-    found = {
-        "neck_channels": section.get("out_channels", 256),
-        "extra_levels": extra,
-        "extra_from": _extra_from(section),
-        "extra_relu": section.get("relu_before_extra_convs", False),
-    }
-    section.finish()
-    return found
-
-
-def _extra_from(section: Section) -> Literal["output", "backbone"]:
-    """2.x also has the pair `add_extra_convs=True`, `extra_convs_on_inputs`."""
-    on_input = section.get("extra_convs_on_inputs", default=True)
-    return "output" if section.get("add_extra_convs") == "on_output" or not on_input else "backbone"
+    return section.get("out_channels", 256), section.get("num_outs", levels) - levels
 
 
 def preprocessing(config: Config, model: Section) -> Preprocessing:
@@ -132,16 +117,42 @@ def selection(section: Section) -> Selection:
     return found
 
 
-def names(built: Architecture) -> Rules:
-    """What MMDetection calls the weights of backbone and FPN."""
-    read = len(built.backbone.stages)
-    extra = (
-        (rf"neck\.fpn_convs\.{read + i}\.conv\.", rf"neck.fpn.extra_blocks.convs.{i}.")
-        for i in range(built.extra_levels)
-    )
+def names(levels: int, extra: int = 0) -> Rules:
+    """What MMDetection calls the weights of a backbone and of an FPN over `levels` stages."""
     return (
         (r"backbone\.", r"backbone."),
         (r"neck\.lateral_convs\.(\d+)\.conv\.", r"neck.fpn.inner_blocks.\1.0."),
-        *extra,
+        *(
+            (rf"neck\.fpn_convs\.{levels + i}\.conv\.", rf"neck.fpn.extra_blocks.convs.{i}.")
+            for i in range(extra)
+        ),
         (r"neck\.fpn_convs\.(\d+)\.conv\.", r"neck.fpn.layer_blocks.\1.0."),
     )
+
+
+def anchors(section: Section) -> dict[str, Any]:
+    """Sizes and shapes of anchors; one size, or sizes that divide an octave evenly."""
+    section.of_type("AnchorGenerator")
+    section.require("scale_major", [True], default=True)
+    section.skip("strides")
+    scales = section.get("scales")
+    if scales is not None:
+        section.require("scales", [[scales[0]]])
+    found = {
+        "scale": float(scales[0] if scales else section.get("octave_base_scale")),
+        "octaves": 1 if scales else section.get("scales_per_octave", 1),
+        "ratios": tuple(map(float, section.get("ratios"))),
+        "offset": float(section.get("center_offset", 0.0)),
+    }
+    section.finish()
+    return found
+
+
+def check_coder(head: Section, stds: tuple[float, ...], default: tuple[float, ...]) -> None:
+    """Deltas of a box must be scaled as ours are."""
+    coder = head.section("bbox_coder", {"type": "DeltaXYWHBBoxCoder", "target_stds": default})
+    coder.of_type("DeltaXYWHBBoxCoder")
+    coder.require("target_means", [(0.0, 0.0, 0.0, 0.0)], default=(0.0, 0.0, 0.0, 0.0))
+    coder.require("target_stds", [stds], default=default)
+    coder.skip("clip_border")
+    coder.finish()
