@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from statistics import median
 
-from benchmarks.studies.arms import arm
+from benchmarks.studies.arms import arm, row
 from benchmarks.studies.budgets import Budget
 from benchmarks.studies.study import Arm, Results, Table
 
@@ -57,7 +57,7 @@ def published(_budget: Budget, results: Results) -> Iterator[list[Table]]:
             title=title,
             student=_recipe("student", name),
             teacher=_recipe("teacher", name),
-            arms=(arm("crosskd"), arm("crosskd+pkd")),
+            arms=tuple(row(f"benchmark/{name}", name) for name in ("crosskd", "crosskd+pkd")),
         )
         for title, name in both
     ]

@@ -15,9 +15,10 @@ from detdistill.recipes import Recipe, Result
 
 def found(tables: Sequence[Table], results: Results) -> dict[str, Result]:
     """The results of all rows of which there is a recipe, by its name."""
-    twins = {_content_of(recipe): recipe.name for recipe in recipes.every() if _is_twin(recipe)}
+    small = filter(_is_small, recipes.every())
+    names = {_content_of(recipe): recipe.name for recipe in small}
     return {
-        twins[content]: result for content, result in _measured(tables, results) if content in twins
+        names[content]: result for content, result in _measured(tables, results) if content in names
     }
 
 
@@ -40,8 +41,8 @@ def _result(table: Table, aps: Sequence[float], alone: Sequence[float]) -> Resul
     )
 
 
-def _is_twin(recipe: Recipe) -> bool:
-    return recipe.name.startswith("shapes/")
+def _is_small(recipe: Recipe) -> bool:
+    return str(recipe.settings["data"]).startswith("shapes")
 
 
 def _content(table: Table, row: Arm) -> str:

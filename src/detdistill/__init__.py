@@ -27,6 +27,7 @@ VERBS = (
     "report",
     "methods",
     "detectors",
+    "recipes",
     "doctor",
 )
 """The commands, which are also functions of this package."""

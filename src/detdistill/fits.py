@@ -18,8 +18,21 @@ STUDENT, TEACHER = "quick-w8", "quick-w32"
 
 CLASSES = 8
 
-Pair = tuple[str, str]
-"""Families of the student and of the teacher."""
+
+def families() -> list[str]:
+    """The kinds of detectors, such as `gfl`."""
+    return list(FAMILIES)
+
+
+@cache
+def spec(detector: str) -> Spec:
+    """What is known of a named detector; it is built without memory.
+
+    Raises:
+        UserError: there is no such detector, or a package that it needs is missing.
+    """
+    with torch.device("meta"):
+        return detectors.build(detector, [str(number) for number in range(CLASSES)]).spec
 
 
 def refusal(
@@ -40,26 +53,29 @@ def refusal(
 
 
 @cache
-def spec(detector: str) -> Spec:
-    """What is known of a named detector; it is built without memory."""
-    with torch.device("meta"):
-        return detectors.build(detector, [str(number) for number in range(CLASSES)]).spec
+def refusals(method: str, student: str) -> Mapping[str, str]:
+    """The families of teachers from which a family of students cannot learn by a method, and why.
 
-
-def pairs() -> list[Pair]:
-    """Every family as student of every family."""
-    return [(student, teacher) for student in FAMILIES for teacher in FAMILIES]
-
-
-@cache
-def refusals(method: str) -> Mapping[Pair, str | None]:
-    """For every pair of families why the method, as it comes, refuses it; None if it does not."""
-    return {
-        (student, teacher): refusal(
+    Raises:
+        UserError: there is no such method, or a package that a detector needs is missing.
+    """
+    reasons = {
+        teacher: refusal(
             method,
             {},
             student=spec(f"{student}-{STUDENT}"),
             teacher=spec(f"{teacher}-{TEACHER}"),
         )
-        for student, teacher in pairs()
+        for teacher in families()
     }
+    return {teacher: reason for teacher, reason in reasons.items() if reason}
+
+
+def teachers(method: str, student: str) -> list[str]:
+    """The families of teachers from which a family of students can learn by a method.
+
+    Raises:
+        UserError: as `refusals`.
+    """
+    refused = refusals(method, student)
+    return [teacher for teacher in families() if teacher not in refused]

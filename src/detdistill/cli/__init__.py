@@ -22,6 +22,7 @@ COMMANDS = {
     "report": "one HTML page from run folders",
     "methods": "the distillation methods and their hyper-parameters",
     "detectors": "the detectors that can be named",
+    "recipes": "settings with a name: the papers' tables, and small twins of them",
     "doctor": "the environment, and a dry run of an experiment",
 }
 

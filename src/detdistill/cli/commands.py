@@ -92,12 +92,15 @@ def report(arguments: Arguments) -> None:
 
 
 def methods(arguments: Arguments) -> None:
-    """A table of methods, or all about one."""
-    name = parsers.methods().parse_args(list(arguments)).name
-    from detdistill.cli import listings
+    """A table of methods, or all about one, or which fits what."""
+    options = parsers.methods().parse_args(list(arguments))
+    from detdistill.cli import fit_table, listings
 
-    if name:
-        listings.show_method(name)
+    if options.table:
+        fit_table.show()
+    elif options.name:
+        listings.show_method(options.name)
+        fit_table.show_refusals(options.name)
     else:
         listings.show_methods()
 
@@ -108,6 +111,17 @@ def detectors(arguments: Arguments) -> None:
     from detdistill.cli import listings
 
     listings.show_detectors()
+
+
+def recipes(arguments: Arguments) -> None:
+    """A table of recipes, or all about one."""
+    name = parsers.recipes().parse_args(list(arguments)).name
+    from detdistill.cli import recipe_listing
+
+    if name:
+        recipe_listing.show_one(name)
+    else:
+        recipe_listing.show()
 
 
 def doctor(arguments: Arguments) -> None:

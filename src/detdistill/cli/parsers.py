@@ -109,11 +109,25 @@ def report() -> Parser:
 
 def methods() -> Parser:
     """Options of `methods`."""
-    parser = Parser("methods", purpose="The distillation methods.", usage="[NAME]")
+    parser = Parser("methods", purpose="The distillation methods.", usage="[NAME] [--table]")
     parser.add_argument("name", nargs="?", help="show all about one method")
+    parser.add_argument(
+        "--table", action="store_true", help="show which method fits which detectors"
+    )
     return parser
 
 
 def detectors() -> Parser:
     """Options of `detectors`: none."""
     return Parser("detectors", purpose="The detectors that can be named.", usage="")
+
+
+def recipes() -> Parser:
+    """Options of `recipes`."""
+    parser = Parser(
+        "recipes",
+        purpose="Settings with a name: rows of the papers' tables, and small twins of them.",
+        usage="[NAME]",
+    )
+    parser.add_argument("name", nargs="?", help="show all about one recipe")
+    return parser

@@ -197,10 +197,18 @@ def report(folders: Sequence[str], *, out: str | None = None) -> Path:
 
 
 def methods() -> list[dict[str, Any]]:
-    """Every method: name, idea, paper, what it reads, families, hyper-parameters."""
+    """Every method: name, idea, paper, what it reads, families, hyper-parameters, what it fits.
+
+    `fits` has the families of teachers that each family of students can learn from.
+    """
+    from detdistill import fits
     from detdistill.cli import listings
 
-    return [asdict(card) for card in listings.method_cards()]
+    families = fits.families()
+    return [
+        {**asdict(card), "fits": {name: fits.teachers(card.name, name) for name in families}}
+        for card in listings.method_cards()
+    ]
 
 
 def detectors() -> list[dict[str, Any]]:
@@ -208,6 +216,13 @@ def detectors() -> list[dict[str, Any]]:
     from detdistill.cli import listings
 
     return [asdict(card) for card in listings.detector_cards()]
+
+
+def recipes() -> list[dict[str, Any]]:
+    """Every recipe: name, settings, the published number and ours on `shapes`."""
+    from detdistill.cli import recipe_listing
+
+    return recipe_listing.cards()
 
 
 def doctor(**settings: Any) -> tuple[dict[str, str], DryRun | None]:  # noqa: ANN401
