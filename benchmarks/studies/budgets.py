@@ -8,6 +8,10 @@ from detdistill.train.experiment import Experiment, Optimizer
 
 STUDENT_RATE = 8e-3
 TEACHER_RATE = 2e-3
+RATES = {"faster_rcnn": 4e-3, "deformable_detr": 1e-3}
+"""Of students, where a family wants another peak learning rate; no teacher's is higher."""
+LONGER = {"retinanet": 2, "deformable_detr": 4}
+"""How many times as many steps the families train that learn slowly."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,16 +24,19 @@ class Budget:
     teacher_steps: int
     batch_size: int = 8
 
-    def student(self, detector: str, *, rate: float = STUDENT_RATE, longer: int = 1) -> Experiment:
-        """A small detector's training; `longer` multiplies its steps."""
-        return self._training(detector, self.steps * longer, rate)
+    def student(self, detector: str) -> Experiment:
+        """A small detector's training."""
+        return self._training(detector, self.steps, STUDENT_RATE)
 
-    def teacher(self, detector: str, *, rate: float = TEACHER_RATE, longer: int = 1) -> Experiment:
+    def teacher(self, detector: str) -> Experiment:
         """A larger detector's training."""
-        return self._training(detector, self.teacher_steps * longer, rate)
+        return self._training(detector, self.teacher_steps, TEACHER_RATE)
 
     def _training(self, detector: str, steps: int, rate: float) -> Experiment:
-        """A tenth of the steps is for warm-up."""
+        """As its family wants it; a tenth of the steps is for warm-up."""
+        family = detector.partition("-")[0]
+        steps *= LONGER.get(family, 1)
+        rate = min(rate, RATES.get(family, rate))
         return Experiment(
             student=detector,
             data=self.data,

@@ -35,6 +35,28 @@ def assigners(budget: Budget) -> Iterator[Table]:
     yield fitting(retinanet, rows)
 
 
+def backbones(budget: Budget) -> Iterator[Table]:
+    """RetinaNet on one kind of backbone from RetinaNet on another."""
+    mobile = Table(
+        title="RetinaNet on MobileNetV2 from ResNet-50",
+        student=budget.student("retinanet-quick-mobilenetv2-w32"),
+        teacher=budget.teacher("retinanet-quick-r50-w16"),
+        published_alone=30.9,
+        source=BACKBONES,
+    )
+    rows = [arm("pkd", published=33.2), arm("crosskd", published=34.1)]
+    yield fitting(mobile, rows)
+    swin = Table(
+        title="RetinaNet on ResNet-50 from Swin-T",
+        student=budget.student("retinanet-quick-r50-w8"),
+        teacher=budget.teacher("retinanet-quick-swin-t-w32"),
+        published_alone=36.5,
+        source=BACKBONES,
+    )
+    rows = [arm("pkd", published=37.2), arm("crosskd", published=38.0)]
+    yield fitting(swin, rows)
+
+
 def study(budget: Budget, _results: Results) -> Iterator[list[Table]]:
     """All pairs."""
-    yield list(assigners(budget))
+    yield [*assigners(budget), *backbones(budget)]
