@@ -17,7 +17,7 @@ from detdistill.methods import Method, UnsuitablePairError, combine, find, names
 
 ALL = names()
 KINDS: tuple[fakes.Kind, ...] = ("gfl", "atss", "retinanet", "fcos", "rcnn", "query")
-ONE_OF_EACH_FAMILY: tuple[fakes.Kind, ...] = ("gfl", "rcnn")
+ONE_OF_EACH_FAMILY: tuple[fakes.Kind, ...] = ("gfl", "rcnn", "query")
 pytestmark = pytest.mark.parametrize("name", ALL)
 
 

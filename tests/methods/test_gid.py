@@ -132,5 +132,5 @@ def test_the_released_class_term_is_larger_by_a_constant() -> None:
 
 
 def test_points_are_refused() -> None:
-    with pytest.raises(UnsuitablePairError, match="gid asks which priors overlap"):
+    with pytest.raises(UnsuitablePairError, match="gid asks which anchors overlap"):
         made(fakes.spec("fcos"))

@@ -60,7 +60,7 @@ def test_it_sums_over_the_priors_of_a_cell() -> None:
     step, method = fakes.scene(facts).step, PAD(of="kd")
     method.setup(facts, facts)
     shapes = [level.shape[-2:] for level in step.student.neck]
-    assert [level.shape[1:] for level in method.inner.cells(step)] == shapes
+    assert [level.shape[1:] for level in method.inner.cell_losses(step)] == shapes
 
 
 def test_it_learns_to_expect_what_is_lost_there() -> None:
@@ -75,6 +75,7 @@ def test_it_learns_to_expect_what_is_lost_there() -> None:
     assert sum(float(term.detach()) for term in method(step).values()) < before
 
 
-def test_a_method_that_says_nothing_of_cells_cannot_be_wrapped() -> None:
-    with pytest.raises(UserError, match="pad weighs what each cell loses, which ld does not say"):
-        PAD(of="ld")
+@pytest.mark.parametrize("of", ["ld", "defeat", "fgfi"])
+def test_a_method_that_says_nothing_of_cells_cannot_be_wrapped(of: str) -> None:
+    with pytest.raises(UserError, match=f"pad weighs what each cell loses, which {of} does"):
+        PAD(of=of)

@@ -47,9 +47,9 @@ class FitNet(Method):
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`level0`, `level1`, ..."""
         share = self.weight / len(self.adapters)
-        return {f"level{i}": share * level.mean() for i, level in enumerate(self.cells(step))}
+        return {f"level{i}": share * level.mean() for i, level in enumerate(self.cell_losses(step))}
 
-    def cells(self, step: Step) -> Levels:
+    def cell_losses(self, step: Step) -> Levels:
         """(B, H, W) per level: what each cell loses."""
         levels = zip(self.adapters, step.student.neck, step.teacher.neck, strict=True)
         return tuple(

@@ -64,7 +64,7 @@ class KD(Mimicry):
             return losses.kl_divergence(logits, target, self.cls_temperature)
         return losses.binary_divergence(logits, target, self.cls_temperature).sum(dim=-1)
 
-    def cells(self, step: Step) -> Levels:
+    def cell_losses(self, step: Step) -> Levels:
         """(B, H, W) per level: the distance of the class scores of each cell."""
         student, teacher = step.student.dense, step.teacher.dense
         lost = self.cls_distance(student.flat_logits(), teacher.flat_logits())

@@ -82,5 +82,5 @@ class Method(nn.Module, ABC):
 class CellByCell(Protocol):
     """A method that can also say what each cell loses, for methods that weigh cells."""
 
-    def cells(self, step: Step) -> Levels:
+    def cell_losses(self, step: Step) -> Levels:
         """(B, H, W) per level, not negative, without weight."""

@@ -78,7 +78,7 @@ class PAD(Method):
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`level0`, `level1`, ..."""
         share = self.weight / len(self.predictors)
-        pairs = zip(self.inner.cells(step), self.variances(step), strict=True)
+        pairs = zip(self.inner.cell_losses(step), self.variances(step), strict=True)
         return {
             f"level{i}": share * (lost / variance + variance.log()).mean()
             for i, (lost, variance) in enumerate(pairs)

@@ -46,7 +46,10 @@ class TADF(Method):
     """Difference of the necks under bells, of scores and boxes where the teacher does better."""
 
     families: ClassVar[tuple[str, ...]] = ("dense", "region")
-    pulls: ClassVar[str] = "neck"
+    pulls: ClassVar[str] = "neck and predictions"
+    reading: ClassVar[str] = (
+        "The authors released no code, and of the paper's formulas only the bells were at hand."
+    )
     citation: ClassVar[str] = """@misc{sun2020tadf,
   title = {Distilling Object Detectors with Task Adaptive Regularization},
   author = {Sun, Ruoyu and Tang, Fuhui and Zhang, Xiaopeng and Xiong, Hongkai and Tian, Qi},
@@ -125,11 +128,9 @@ class TADF(Method):
         logits = [losses.precise(take(one.flat_logits(), rows)) for one in both]
         student, teacher = (take(one.decoded(), rows) for one in both)
         labels, classes = take(targets.labels, rows), logits[0].shape[-1]
-        said, wanted = (one / self.temperature for one in logits)
-        target = wanted.sigmoid()
-        divergence = losses.soft_bce(said, target) - losses.soft_bce(wanted, target)
+        divergence = losses.binary_divergence(logits[0], logits[1], self.temperature)
         return Samples(
-            divergence=self.temperature**2 * divergence.sum(dim=-1),
+            divergence=divergence.sum(dim=-1),
             scores=_of_class([one.detach().sigmoid() for one in logits], labels),
             corners=(student, teacher),
             positive=labels < classes,
