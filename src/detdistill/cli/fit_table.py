@@ -8,8 +8,8 @@ from detdistill import fits, methods
 from detdistill.cli import listings, tables
 
 ABOUT = """\
-A row is a method, a column the student's family; a cell names the teachers that it can learn from:
-every family, its own, those named, or none."""
+A row is a method, a column the student's family; a cell names the teachers' families that it can
+learn from, `own` being its own."""
 
 PAGE = """\
 # Methods and detectors
@@ -57,10 +57,13 @@ def _row(method: str) -> tuple[str, ...]:
 
 
 def _cell(method: str, student: str) -> str:
-    found = fits.teachers(method, student)
-    if len(found) == len(fits.families()):
-        return "every"
-    return ", ".join("own" if teacher == student else teacher for teacher in found) or "none"
+    """`every`, `none`, `all but fcos`, or `own, atss`: what is shorter."""
+    refused, found = list(fits.refusals(method, student)), fits.teachers(method, student)
+    if not refused or not found:
+        return "none" if refused else "every"
+    if len(refused) < len(found):
+        return "all but " + ", ".join(refused)
+    return ", ".join("own" if teacher == student else teacher for teacher in found)
 
 
 def _reasons(method: str) -> dict[str, str]:
