@@ -20,7 +20,7 @@ from detdistill import data
 from detdistill.detectors import Detector
 from detdistill.evaluate.run import evaluating
 from detdistill.grid import cores
-from detdistill.structures import Batch, DetectorOutput, EncoderTrace, Reads, Towers
+from detdistill.structures import Batch, DetectorOutput, EncoderTrace, Reads, Towers, unflatten
 from detdistill.train import engine, reach
 from detdistill.train import environment as machine
 from detdistill.train.assembly import Assembly, build
@@ -176,8 +176,7 @@ def _maps(output: DetectorOutput) -> dict[str, tuple[Tensor, ...]]:
             maps[f"classification tower after block {cut}"] = output.trace.cls[cut]
             maps[f"box tower after block {cut}"] = output.trace.reg[cut]
     if isinstance(output.trace, EncoderTrace):
-        cells = [height * width for height, width in output.trace.shapes]
-        maps["encoder memory"] = output.trace.memory.split(cells, dim=1)
+        maps["encoder memory"] = unflatten(output.trace.memory, output.neck)
     return maps | ({"backbone": output.backbone} if output.backbone else {})
 
 

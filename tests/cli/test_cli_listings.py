@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 
 import pytest
@@ -34,3 +35,12 @@ def test_without_the_extra_the_list_says_what_to_install(
     assert "gfl-mini-w8" in listed
     assert "deformable_detr" not in listed
     assert listed.count("pip install 'detdistill[detr]'") == 1
+
+
+def test_an_extra_is_imported_only_when_it_is_used() -> None:
+    words = "import sys, detdistill.detectors, detdistill.cli.commands"
+    asked = "sys.exit(str({'transformers', 'scipy'} & set(sys.modules) or ''))"
+    done = subprocess.run(
+        [sys.executable, "-c", f"{words}; {asked}"], capture_output=True, text=True, check=False
+    )
+    assert done.stderr.strip() == ""
