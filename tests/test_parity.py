@@ -22,6 +22,7 @@ def test_every_kind_of_folder_is_among_them() -> None:
         "assignment",
         "dense",
         "distillation",
+        "faster_rcnn",
         "operations",
     }
 
@@ -57,7 +58,7 @@ def failures(folder: Path, letter: str) -> str | None:
         ("A.targets.labels.3", 1, "labels differs by 1"),
         ("A.targets.pos_bbox_targets.0", 0.1, "boxes of positives differs by 0.1"),
         ("A.targets.avg_factor", 1, "targets.avg_factor differs by 1"),
-        ("A.loss.loss_dfl", 0.1, "loss_dfl differs by 0.1"),
+        ("A.loss.loss_centerness", 0.1, "loss_centerness differs by 0.1"),
         ("A.loss.total", 0.1, "total loss differs by 0.1"),
         ("A.loss.loss_new", 0.1, "nothing computes loss_new"),
         ("A.grad.fpn_lateral0", 0.1, "grad.fpn_lateral0 differs by 0.1"),
@@ -65,40 +66,40 @@ def failures(folder: Path, letter: str) -> str | None:
     ],
 )
 def test_a_different_number_is_noticed(tmp_path: Path, key: str, more: float, message: str) -> None:
-    assert failures(tampered(tmp_path, "gfl/r18", **{key: more}), "A") == message
+    assert failures(tampered(tmp_path, "atss/r18", **{key: more}), "A") == message
 
 
 def test_a_different_gradient_norm_is_noticed(tmp_path: Path) -> None:
-    folder = tampered(tmp_path, "gfl/r18")
-    file = folder / "gfl/r18/config.json"
+    folder = tampered(tmp_path, "atss/r18")
+    file = folder / "atss/r18/config.json"
     text = file.read_text()
     file.write_text(
-        text.replace('"bbox_head.gfl_cls.weight": 13.8', '"bbox_head.gfl_cls.weight": 13.9')
+        text.replace('"bbox_head.atss_cls.weight": 5.76', '"bbox_head.atss_cls.weight": 5.86')
     )
-    assert failures(folder, "A") == "gradient norm of bbox_head.gfl_cls.weight differs by 0.1"
+    assert failures(folder, "A") == "gradient norm of bbox_head.atss_cls.weight differs by 0.1"
 
 
 def test_inputs_and_weights_may_lie_beside_a_folder(tmp_path: Path) -> None:
-    tampered(tmp_path, "gfl/r18")
-    with np.load(FOLDER / "gfl/r18/io.npz") as file:
+    tampered(tmp_path, "atss/r18")
+    with np.load(FOLDER / "atss/r18/io.npz") as file:
         arrays = {key: file[key] for key in file.files if not key.startswith(("A.inputs", "A.raw"))}
-    shutil.copytree(FOLDER / "gfl/r18", tmp_path / "gfl/another")
-    (tmp_path / "gfl/another/checkpoint.pth").unlink()
-    np.savez(tmp_path / "gfl/another/io.npz", **arrays)
+    shutil.copytree(FOLDER / "atss/r18", tmp_path / "atss/another")
+    (tmp_path / "atss/another/checkpoint.pth").unlink()
+    np.savez(tmp_path / "atss/another/io.npz", **arrays)
     cases = {case.name: case for case in parity.cases(tmp_path)}
-    assert parity.failure(cases["gfl/another A"]) is None
+    assert parity.failure(cases["atss/another A"]) is None
 
 
 def test_another_copy_of_a_checkpoint_must_hold_the_same_weights(tmp_path: Path) -> None:
-    tampered(tmp_path, "gfl/r18")
+    tampered(tmp_path, "atss/r18")
     shutil.copytree(
-        FOLDER / "gfl/r18", tmp_path / "gfl/published", ignore=shutil.ignore_patterns("*n*")
+        FOLDER / "atss/r18", tmp_path / "atss/published", ignore=shutil.ignore_patterns("*n*")
     )
-    shutil.copy(FOLDER / "gfl/r18/checkpoint.pth", tmp_path / "gfl/published/gfl-0123.pth")
-    (tmp_path / "gfl/published/broken.pth").write_bytes(b"PK")
+    shutil.copy(FOLDER / "atss/r18/checkpoint.pth", tmp_path / "atss/published/atss-0123.pth")
+    (tmp_path / "atss/published/broken.pth").write_bytes(b"PK")
     cases = {case.name: case for case in parity.cases(tmp_path)}
-    assert parity.failure(cases["gfl/published/gfl-0123.pth"]) is None
-    assert "cut short" in str(parity.failure(cases["gfl/published/broken.pth"]))
+    assert parity.failure(cases["atss/published/atss-0123.pth"]) is None
+    assert "cut short" in str(parity.failure(cases["atss/published/broken.pth"]))
 
 
 def test_what_is_not_known_fails_and_the_last_line_counts(

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from tests.cli.terminal import detdistill
-from tests.interop.foreign import CLASSES, GFL
+from tests.interop.foreign import CLASSES, GFL, TENSORS
 
 import detdistill as package
 from detdistill.interop import checkpoint
@@ -22,7 +22,7 @@ def imported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     done = detdistill("import", "mmdet", GFL, "--out", folder)
     assert done.code == 0, done.err
     words = " ".join(done.out.split())
-    assert "loaded 169 missing 0 unexpected 0" in words
+    assert f"loaded {TENSORS} missing 0 unexpected 0" in words
     assert "left out: the training log" in words
     assert words.endswith(f"The detector, gfl: {folder / 'student.safetensors'}")
     return folder
@@ -70,7 +70,7 @@ def test_it_is_evaluated_and_teaches(imported: Path, pictures: Path, tmp_path: P
 def test_python_has_the_same_verb(imported: Path, tmp_path: Path) -> None:
     found = package.import_checkpoint("mmdet", str(GFL), out=str(tmp_path / "a.safetensors"))
     assert found["architecture"]["family"] == "gfl"
-    assert len(found["loaded"]) == 169
+    assert len(found["loaded"]) == TENSORS
     ours = checkpoint.load(tmp_path / "a.safetensors")
     assert checkpoint.fingerprint(ours) == checkpoint.fingerprint(checkpoint.load(imported))
 

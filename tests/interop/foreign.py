@@ -12,7 +12,9 @@ import torch
 from detdistill.interop import unpickle
 
 FIXTURES = Path(__file__).parents[1] / "fixtures" / "parity"
-GFL = FIXTURES / "gfl/r18/checkpoint.pth"
+GFL = FIXTURES / "crosskd_gfl/teacher.pth"
+TENSORS = 367
+"""That a detector needs."""
 CLASSES = ("apple", "bolt", "cup", "duck", "egg")
 Change = Callable[[dict[str, Any]], Mapping[str, Any]]
 

@@ -53,7 +53,8 @@ class Folder:
 
     @property
     def cases(self) -> list[str]:
-        return sorted(self.config["cases"])
+        recorded = {key.partition(".")[0] for key in self.arrays if ".loss." in key}
+        return sorted(recorded & set(self.config["cases"]))
 
     def numbers(self, key: str) -> Tensor:
         """An array of this folder."""
