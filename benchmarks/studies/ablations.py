@@ -65,6 +65,14 @@ ABLATIONS = (
         },
     ),
     Ablation(
+        title="TBD (our reading): harmony and features",
+        rows={
+            "tbd/gfl-r50-harmony": "harmony distillation",
+            "tbd/gfl-r50-feature": "task-decoupled features",
+            "tbd/gfl-r50": "both",
+        },
+    ),
+    Ablation(
         title="CrossKD: where to cross",
         alone="crosskd/gfl-r18-alone",
         rows={

@@ -48,14 +48,15 @@ def _published(budget: Budget, family: str) -> Table:
 def _search(table: Table, results: Results) -> Table:
     """The rows that gain nothing, with other weights."""
     idle = [row for row in table.arms if _gains_nothing(table, row, results)]
+    fixed = [row.name for row in idle if not _weights(row.name)]
     return Table(
         title=f"{table.title}: the search for weights",
         student=table.student,
         teacher=table.teacher,
         arms=tuple(
-            _scaled(row, factor) for row in idle if _weights(row.name) for factor in FACTORS
+            _scaled(row, factor) for row in idle if row.name not in fixed for factor in FACTORS
         ),
-        note=SEARCHED,
+        note=SEARCHED + (f" Without a weight to scale: {', '.join(fixed)}." if fixed else ""),
         split="tune",
     )
 

@@ -16,7 +16,7 @@ from detdistill.recipes import Recipe, Result
 def found(tables: Sequence[Table], results: Results) -> dict[str, Result]:
     """The results of all rows of which there is a recipe, by its name."""
     small = filter(_is_small, recipes.every())
-    names = {_content_of(recipe): recipe.name for recipe in small}
+    names = {key_of_recipe(recipe): recipe.name for recipe in small}
     return {
         names[content]: result for content, result in _measured(tables, results) if content in names
     }
@@ -28,7 +28,7 @@ def _measured(tables: Sequence[Table], results: Results) -> Iterator[tuple[str, 
         for row in table.rows:
             aps = results.ap(table, row)
             if aps and alone and table.split == "test":
-                yield _content(table, row), _result(table, aps, alone)
+                yield key_of_row(table, row), _result(table, aps, alone)
 
 
 def _result(table: Table, aps: Sequence[float], alone: Sequence[float]) -> Result:
@@ -45,13 +45,14 @@ def _is_small(recipe: Recipe) -> bool:
     return str(recipe.settings["data"]).startswith("shapes")
 
 
-def _content(table: Table, row: Arm) -> str:
-    """What makes a row the same training as a recipe's, whatever it is called."""
+def key_of_row(table: Table, row: Arm) -> str:
+    """Student, teacher and methods: equal to a recipe's if it is the same training."""
     teacher = table.teacher.student if table.teacher and row.methods else None
     return _key(table.student.student, teacher, row.methods)
 
 
-def _content_of(recipe: Recipe) -> str:
+def key_of_recipe(recipe: Recipe) -> str:
+    """The same of a recipe."""
     settings = recipe.settings
     return _key(settings["student"], recipe.paper.teacher, settings.get("methods", {}))
 
