@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import pytest
+from tests import extras
 
 from detdistill import detectors
 from detdistill.cli import listings
@@ -27,9 +28,7 @@ def test_a_detector_of_an_extra_is_listed(capsys: pytest.CaptureFixture[str]) ->
 def test_without_the_extra_the_list_says_what_to_install(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("deformable_detr", "transformer", "matching"):
-        monkeypatch.delitem(sys.modules, f"detdistill.detectors.{name}", raising=False)
-    monkeypatch.setitem(sys.modules, "transformers", None)
+    extras.without("transformers", monkeypatch)
     listings.show_detectors()
     listed = capsys.readouterr().out
     assert "gfl-mini-w8" in listed

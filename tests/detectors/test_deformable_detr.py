@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from itertools import permutations
 from typing import Any
 
 import pytest
 import torch
+from tests import extras
 from torch import Tensor, nn
 from torchvision.ops import generalized_box_iou
 from transformers import DeformableDetrConfig, DeformableDetrForObjectDetection
@@ -319,9 +319,7 @@ def test_detections_are_the_best_pairs_of_query_and_class() -> None:
 def test_without_the_extra_it_says_what_to_install(
     package: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("deformable_detr", "transformer", "matching"):
-        monkeypatch.delitem(sys.modules, f"detdistill.detectors.{name}", raising=False)
-    monkeypatch.setitem(sys.modules, package, None)
+    extras.without(package, monkeypatch)
     with pytest.raises(MissingExtraError, match=r"pip install 'detdistill\[detr\]'") as refusal:
         detectors.build("deformable_detr-quick-w8", CLASSES)
     assert package in str(refusal.value)

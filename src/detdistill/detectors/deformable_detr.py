@@ -6,23 +6,23 @@ Source: Zhu et al., "Deformable DETR: Deformable Transformers for End-to-End Obj
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from detdistill.detectors.backbones import build_backbone
 from detdistill.detectors.detector import Detector, within
 from detdistill.detectors.matching import as_shares, match
+from detdistill.detectors.projection import Projection
 from detdistill.detectors.query_architecture import QueryArchitecture
-from detdistill.detectors.transformer import Decoder, Encoder
+from detdistill.detectors.query_encoder import Encoder
+from detdistill.detectors.query_head import Decoder
 from detdistill.losses import giou_loss, sigmoid_focal_loss, weighted_mean
 from detdistill.structures import (
     EVERYTHING,
     Detections,
     DetectorOutput,
-    Levels,
     Matches,
     QueryPredictions,
     Reads,
@@ -35,39 +35,6 @@ from detdistill.structures import (
 CLASS_WEIGHT = 2.0
 BOX_WEIGHT = 5.0
 GIOU_WEIGHT = 2.0
-
-
-class Projection(nn.Module):
-    """A neck without a top-down path: every level on its own, brought to one width and normed."""
-
-    def __init__(self, inputs: tuple[int, ...], architecture: QueryArchitecture) -> None:
-        super().__init__()
-        channels, extra = architecture.neck_channels, architecture.extra_levels
-        widths = (inputs[-1], *[channels] * (extra - 1))[:extra]
-        self.lateral = nn.ModuleList(_projection(width, architecture, size=1) for width in inputs)
-        self.extra = nn.ModuleList(_projection(width, architecture, size=3) for width in widths)
-
-    def forward(self, levels: Levels) -> Levels:
-        """Backbone maps -> maps of equal width, fine to coarse; extra ones halve the last."""
-        projected = [layer(level) for layer, level in zip(self.lateral, levels, strict=True)]
-        source = levels[-1]
-        for layer in self.extra:
-            source = layer(source)
-            projected.append(source)
-        return tuple(projected)
-
-
-def _projection(inputs: int, architecture: QueryArchitecture, *, size: int) -> nn.Sequential:
-    """A 1×1 convolution, or a 3×3 one that halves the map, and GroupNorm."""
-    channels = architecture.neck_channels
-    conv = nn.Conv2d(
-        inputs, channels, size, stride=size // 2 + 1, padding=size // 2, bias=architecture.neck_bias
-    )
-    nn.init.xavier_uniform_(conv.weight)
-    if conv.bias is not None:
-        nn.init.zeros_(conv.bias)
-    norm = nn.GroupNorm(architecture.norm_groups, channels)
-    return nn.Sequential(OrderedDict[str, nn.Module](conv=conv, norm=norm))
 
 
 class DeformableDetr(Detector):
