@@ -14,11 +14,11 @@ from detdistill.detectors import AnyArchitecture
 from detdistill.errors import UserError
 from detdistill.interop import unpickle
 from detdistill.interop.mmdet import config as configs
-from detdistill.interop.mmdet import dense, faster_rcnn, parts, training
+from detdistill.interop.mmdet import deformable_detr, dense, faster_rcnn, parts, training
 from detdistill.interop.mmdet.section import Section
 from detdistill.interop.transfer import Imported, Rules, transfer
 
-SUPPORTED = "GFL, ATSS, RetinaNet, FCOS and Faster R-CNN"
+SUPPORTED = "GFL, ATSS, RetinaNet, FCOS, Faster R-CNN and Deformable DETR"
 LEFT_OUT = {
     "optimizer": "the optimizer's state",
     "param_schedulers": "the schedules",
@@ -37,6 +37,10 @@ USELESS = {
 """Beginnings of names of tensors that no detector needs."""
 
 
+def _as_they_are(weights: Mapping[str, Tensor], _: AnyArchitecture) -> Mapping[str, Tensor]:
+    return weights
+
+
 class Reader(NamedTuple):
     """How detectors of some families are read."""
 
@@ -44,13 +48,17 @@ class Reader(NamedTuple):
     """From a config, its model and the names of the classes."""
     names: Callable[[Any], Rules]
     """What MMDetection calls the weights of what was described."""
+    prepare: Callable[[Mapping[str, Tensor], Any], Mapping[str, Tensor]] = _as_they_are
+    """Makes tensors that can be copied as they are."""
 
 
 DENSE = Reader(dense.architecture, dense.names)
 TWO_STAGE = Reader(faster_rcnn.architecture, faster_rcnn.names)
+QUERIES = Reader(deformable_detr.architecture, deformable_detr.names, deformable_detr.prepared)
 READERS: dict[str, Reader] = {
     **dict.fromkeys(dense.FAMILIES.values(), DENSE),
     "faster_rcnn": TWO_STAGE,
+    "deformable_detr": QUERIES,
 }
 """By family."""
 
@@ -77,7 +85,7 @@ def load(
             weights do not fit.
     """
     checkpoint = unpickle.read(path)
-    weights, left_out = _weights(checkpoint, path)
+    stored, left_out = _weights(checkpoint, path)
     meta = checkpoint.get("meta") or {}
     names = tuple(classes or _classes(meta, path))
     content: configs.Config = {}
@@ -85,6 +93,7 @@ def load(
         content = configs.read_file(config) if config else _config(meta, path)
     architecture = detectors.describe(preset, names) if preset else describe(content, names)
     detector = detectors.from_architecture(architecture)
+    weights = READERS[architecture.family].prepare(stored, architecture)
     report = transfer(weights, detector, rules(architecture), partial=partial)
     return Imported(
         detector=detector,
@@ -102,6 +111,8 @@ def describe(config: configs.Config, classes: tuple[str, ...]) -> AnyArchitectur
     model = Section(config["model"], "model")
     if "roi_head" in config["model"]:
         return TWO_STAGE.describe(config, model, classes)
+    if model.type == "DeformableDETR":
+        return QUERIES.describe(config, model, classes)
     if "bbox_head" not in config["model"]:
         raise model.refusal("type", model.type, SUPPORTED)
     return DENSE.describe(config, model, classes)
