@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from benchmarks.studies import ablations, families, markdown, pairs, record
+from benchmarks.studies import ablations, families, markdown, methods, pairs, record
 from benchmarks.studies.arms import arm
 from benchmarks.studies.budgets import SHORT
 from benchmarks.studies.ordering import verdict
@@ -28,7 +28,8 @@ def made_up(experiment: Experiment, pool: Pool, ap: float, *, step_ms: float = 5
     cost = {"cpu_seconds": experiment.steps * step_ms / 1e3, "peak_memory_mb": 2 * step_ms}
     evaluation = {"metrics": metrics, "step": experiment.steps, "cost": cost}
     (folder / "evaluation.json").write_text(json.dumps(evaluation))
-    (folder / "metrics.jsonl").write_text("")
+    validation = {"kind": "eval", "step": experiment.steps, "metrics": metrics}
+    (folder / "metrics.jsonl").write_text(json.dumps(validation) + "\n")
     (folder / "status.json").write_text('{"state": "finished"}')
 
 
@@ -138,3 +139,29 @@ def test_a_family_study_has_every_family_and_says_what_is_refused(results: Resul
     tables = next(families.study(SHORT, results))
     assert [found.title for found in tables] == list(families.FAMILIES)
     assert all(row.methods or row.name == "student alone" for found in tables for row in found.rows)
+
+
+def test_a_method_that_gains_nothing_is_tuned_on_the_tune_split_alone(
+    results: Results, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(methods, "FAMILIES", ("gfl",))
+    rounds = methods.study(SHORT, results)
+    (published,) = next(rounds)
+    assert published.teacher
+    made_up(published.teacher, results.pool, 40.0)
+    for row in published.rows:
+        gain = 0.0 if row.name in {"student alone", "pkd"} else 10.0
+        for seed in results.seeds:
+            made_up(published.experiment(row, seed, results.pool), results.pool, 20.0 + gain)
+    published, search = next(rounds)
+    assert (search.split, search.seeds(results.seeds)) == ("tune", (0,))
+    assert [row.name for row in search.arms] == [
+        f"pkd, weights times {factor:g}" for factor in methods.FACTORS
+    ]
+    for row in search.rows:
+        best = row.methods.get("pkd", {}).get("weight") == 18.0
+        made_up(search.experiment(row, 0, results.pool), results.pool, 30.0 if best else 20.0)
+    published, search = next(rounds)
+    assert published.arms[-1].name == "pkd, weights times 3"
+    assert published.arms[-1].methods == {"pkd": {"weight": 18.0}}
+    assert "AP on the tune split" in markdown.section(search, results)
