@@ -20,6 +20,14 @@ CLASSES = ["apple", "bolt", "cup", "duck"]
 MANY = 10_000
 
 
+LIMIT = {False: "detections_per_img", True: "box_detections_per_img"}
+DENSE = [name for name in torchvision.PRESETS if not name.startswith("faster")]
+
+
+def two_stage(preset: str) -> bool:
+    return preset not in DENSE
+
+
 @cache
 def original(preset: str) -> nn.Module:
     """With lively random weights, and a first class, the background, that is never seen."""
@@ -31,14 +39,20 @@ def original(preset: str) -> nn.Module:
         num_classes=len(CLASSES) + 1,
         min_size=SIZE[0],
         max_size=SIZE[1],
-        detections_per_img=MANY,
+        **{LIMIT[two_stage(preset)]: MANY},
     ).eval()
-    head = built.head.classification_head
     with torch.no_grad():
         for module in built.modules():
             if isinstance(module, nn.BatchNorm2d):
                 module.running_mean.normal_(std=0.1)
                 module.running_var.uniform_(0.5, 1.5)
+        if two_stage(preset):
+            built.rpn.head.cls_logits.weight.mul_(0.3)
+            built.rpn.head.bbox_pred.weight.mul_(0.03)
+            built.roi_heads.box_predictor.bbox_pred.weight.mul_(0.1)
+            built.roi_heads.box_predictor.cls_score.weight.mul_(2)
+            return built
+        head = built.head.classification_head
         features = list(built.backbone(torch.randn(1, 3, *SIZE)).values())
         said = head(features)
         head.cls_logits.weight.mul_(2 / (said[0] if isinstance(said, tuple) else said).std())
@@ -59,13 +73,13 @@ def in_order(boxes: Tensor, scores: Tensor, labels: Tensor) -> list[tuple[float,
     return sorted(map(tuple, rows.tolist()), key=lambda row: (row[1], *row[2:]))
 
 
-@pytest.mark.parametrize("preset", torchvision.PRESETS)
+@pytest.mark.parametrize("preset", DENSE)
 def test_outputs_and_detections_are_the_same(tmp_path: Path, preset: str) -> None:
     theirs = original(preset)
     imported = torchvision.load(saved(tmp_path, preset), preset=preset, classes=CLASSES)
     ours = imported.detector.eval()
     assert imported.report.complete
-    image = torch.rand(3, *SIZE)
+    image = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
         scaled, _ = theirs.transform([image])
         raw = theirs.head(list(theirs.backbone(scaled.tensors).values()))
@@ -81,6 +95,47 @@ def test_outputs_and_detections_are_the_same(tmp_path: Path, preset: str) -> Non
     torch.testing.assert_close(
         torch.tensor(ours_in_order), torch.tensor(theirs_in_order), rtol=1e-4, atol=1e-2
     )
+
+
+def test_both_stages_are_the_same(tmp_path: Path) -> None:
+    preset = "fasterrcnn_resnet50_fpn"
+    theirs = original(preset)
+    imported = torchvision.load(saved(tmp_path, preset), preset=preset, classes=CLASSES)
+    ours = imported.detector.eval()
+    assert imported.report.complete
+    image = torch.rand(3, *SIZE, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        scaled, _ = theirs.transform([image])
+        features = theirs.backbone(scaled.tensors)
+        proposals, _ = theirs.rpn(scaled, features)
+        pooled = theirs.roi_heads.box_roi_pool(features, proposals, [SIZE])
+        logits, boxes = theirs.roi_heads.box_predictor(theirs.roi_heads.box_head(pooled))
+        expected = theirs([image])[0]
+        output = ours((255 * image).unsqueeze(0))
+        found = ours.detect(output, torch.tensor([SIZE]))
+        scores = ours.head.classify(output.neck, output.regions.proposals)
+    valid = output.regions.proposals.valid[0]
+    close = {"rtol": 1e-4, "atol": 1e-3}
+    torch.testing.assert_close(output.regions.proposals.boxes[0][valid], proposals[0], **close)
+    with_background_last = torch.cat([logits[:, 1:], logits[:, :1]], dim=1)
+    torch.testing.assert_close(scores.logits[0][valid], with_background_last, **close)
+    torch.testing.assert_close(scores.boxes[0][valid].flatten(1), boxes[:, 4:], **close)
+    count = int(found.counts[0])
+    most = min(count, 50)
+    assert most == 50
+    torch.testing.assert_close(found.scores[0, :most], expected["scores"][:most], **close)
+
+
+def test_the_background_of_two_stages_is_the_first_row(tmp_path: Path) -> None:
+    preset = "fasterrcnn_resnet50_fpn"
+    with pytest.raises(UserError, match="Row 0"):
+        torchvision.load(saved(tmp_path, preset), preset=preset, classes=["a", *CLASSES])
+    names = ["__background__", "apple", "N/A", "bolt", "cup"]
+    imported = torchvision.load(saved(tmp_path, preset), preset=preset, classes=names)
+    predictor = original(preset).roi_heads.box_predictor
+    assert torch.equal(imported.detector.head.cls.bias, predictor.cls_score.bias[[1, 3, 4, 0]])
+    assert imported.detector.head.reg.bias.shape == (12,)
+    assert len(imported.report.left_out) == 1
 
 
 def test_rows_of_no_class_are_left_out(tmp_path: Path) -> None:

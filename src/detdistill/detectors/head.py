@@ -103,13 +103,11 @@ class DenseHead(nn.Module):
 
     def _predict(self, cls: Levels, reg: Levels) -> DensePredictions:
         """What the ends of the towers say, with the priors they speak of."""
-        finest, (height, width) = self.strides[0], cls[0].shape[-2:]
-        image = (height * finest, width * finest)
         return DensePredictions(
             logits=tuple(self.cls(level) for level in cls),
             boxes=self._boxes(reg),
             quality=self._quality(cls, reg),
-            priors=tuple(self.priors(m, s, image) for m, s in zip(cls, self.strides, strict=True)),
+            priors=self.priors.of_levels(cls, self.strides),
             strides=self.strides,
             coder=self.coder,
         )

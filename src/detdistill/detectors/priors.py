@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from detdistill.structures import Levels
+
 
 class Priors(nn.Module):
     """Anchors of several sizes and shapes around every cell; of scale 0, points.
@@ -54,6 +56,12 @@ class Priors(nn.Module):
         middle = torch.stack([columns, rows], dim=-1).reshape(-1, 1, 2).float()
         half = self._half_sides(stride)
         return torch.cat([middle - half, middle + half], dim=-1).flatten(0, 1)
+
+    def of_levels(self, levels: Levels, strides: tuple[int, ...]) -> Levels:
+        """(H·W·A, 4) for every level; the finest says how large the image is."""
+        height, width = levels[0].shape[-2:]
+        image = (height * strides[0], width * strides[0])
+        return tuple(self(level, s, image) for level, s in zip(levels, strides, strict=True))
 
     def _half_sides(self, stride: int) -> Tensor:
         """(A, 2) from an anchor's centre to its right and lower edge."""

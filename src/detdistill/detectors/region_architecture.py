@@ -51,12 +51,19 @@ class RegionArchitecture:
     """Side of the square anchor in units of the stride."""
     anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
     """Height over width of a cell's anchors."""
+    whole_pixels: bool = False
+    """Whether anchors and the steps between them are whole pixels; see `Architecture`."""
     train_proposals: Proposing = Proposing(per_level=2000)
     test_proposals: Proposing = Proposing()
     anchor_sampling: Sampling = Sampling(number=256, positive_share=0.5)
     region_sampling: Sampling = Sampling(number=512, positive_share=0.25)
     pool_size: int = 7
     """Cells per side of a region's features."""
+    pool_samples: int = 0
+    """Places per side of such a cell that are averaged; 0 for as many as it has pixels."""
+    pool_shifted: bool = True
+    """Whether a region's edges are taken half a cell of the map to the left, where its pixels'
+    corners are; torchvision's detectors do not."""
     finest_scale: float = 56.0
     """Regions whose geometric mean side is below twice this are pooled from the finest level,
     those below four times this from the next, and so on."""

@@ -32,6 +32,8 @@ from detdistill.structures import (
 )
 
 CODER = DeltaCoder(stds=(0.1, 0.1, 0.2, 0.2))
+OUTSIDE = -1e6
+"""Pixels, of where no map reaches."""
 CLASS_DEVIATION, BOX_DEVIATION = 0.01, 0.001
 """Standard deviations that the last two layers start from."""
 
@@ -47,6 +49,7 @@ class TwoLayerHead(nn.Module):
         self.cls = nn.Linear(hidden, self.classes + 1)
         self.reg = nn.Linear(hidden, self.classes * CODER.numbers)
         self.size = size
+        self.samples, self.shifted = architecture.pool_samples, architecture.pool_shifted
         self.strides = architecture.pooled_strides
         self.finest_scale = architecture.finest_scale
         self._initialise()
@@ -62,17 +65,18 @@ class TwoLayerHead(nn.Module):
     def pool(self, neck: Levels, proposals: Proposals) -> RegionTrace:
         """Features of each region from the level that suits its size; of padding, zeros.
 
-        All regions are looked up on all levels, but as empty boxes where they do not belong: these
-        are zeros and cost next to nothing, and no device has to say how many belong where.
+        All regions are looked up on all levels, but far outside where they do not belong: there
+        are zeros, which cost next to nothing, and no device has to say how many belong where.
         """
-        level_of = self._levels(proposals)
+        level_of = self._levels(proposals).unsqueeze(-1)
         pooled = (
             roi_align(
                 precise(level),
-                list((proposals.boxes * (level_of == number).unsqueeze(-1)).to(precise(level))),
+                list(proposals.boxes.where(level_of == number, OUTSIDE).to(precise(level))),
                 self.size,
                 spatial_scale=1 / stride,
-                aligned=True,
+                sampling_ratio=self.samples,
+                aligned=self.shifted,
             )
             for number, (level, stride) in enumerate(zip(neck, self.strides, strict=False))
         )

@@ -37,7 +37,13 @@ class RegionProposer(nn.Module):
         super().__init__()
         ratios = architecture.anchor_ratios
         self.convs = RPNHead(architecture.neck_channels, len(ratios))
-        self.priors = Priors(scale=architecture.anchor_scale, octaves=1, ratios=ratios, offset=0.0)
+        self.priors = Priors(
+            scale=architecture.anchor_scale,
+            octaves=1,
+            ratios=ratios,
+            offset=0.0,
+            whole_pixels=architecture.whole_pixels,
+        )
         self.strides = architecture.strides
         for module in self.convs.modules():
             if isinstance(module, nn.Conv2d):
@@ -49,7 +55,7 @@ class RegionProposer(nn.Module):
         return DensePredictions(
             logits=tuple(logits),
             boxes=tuple(boxes),
-            priors=tuple(self.priors(m, s) for m, s in zip(neck, self.strides, strict=True)),
+            priors=self.priors.of_levels(neck, self.strides),
             strides=self.strides,
             coder=CODER,
         )

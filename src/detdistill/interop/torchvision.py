@@ -1,12 +1,16 @@
-"""torchvision's one-stage detectors, as state dicts, into ours."""
+"""torchvision's own detectors, as state dicts, into ours.
+
+Ours compute the same but for two things that trained detectors do not do: they drop boxes without
+area, and make no box 62 times flatter or narrower than its anchor.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 from torch import Tensor
 from torchvision.models.detection import RetinaNet_ResNet50_FPN_Weights
@@ -15,6 +19,7 @@ from detdistill import detectors
 from detdistill.detectors import Architecture
 from detdistill.detectors.architecture import Points, Selection
 from detdistill.detectors.backbones import Backbone
+from detdistill.detectors.region_architecture import RegionArchitecture
 from detdistill.errors import UserError, unknown_name
 from detdistill.interop import unpickle
 from detdistill.interop.transfer import Imported, Rules, transfer
@@ -24,41 +29,66 @@ UNNAMED = ("__background__", "N/A")
 RESIZE = (800, 1333)
 EPS = 1e-5
 """What our norms add to a variance."""
-ZERO_EPS = ("retinanet_resnet50_fpn",)
+ZERO_EPS = ("retinanet_resnet50_fpn", "fasterrcnn_resnet50_fpn")
 NOTE = (
     "The norms of torchvision's published COCO_V1 weights of this detector, and of what was "
     "trained from them, add nothing to the variance: for these give --norm_eps 0."
 )
 RESNET50 = Backbone(name="resnet50", stages=(2, 3, 4), frozen_norm=True)
-ANCHORS = {
-    "extra_relu": True,
-    "level_scales": False,
-    "whole_pixels": True,
-}
-RETINANET = {
-    **ANCHORS,
-    "family": "retinanet",
-    "anchor_scale": 4.0,
-    "anchor_octaves": 3,
-    "anchor_ratios": (0.5, 1.0, 2.0),
-    "selection": Selection(nms_iou=0.5, per_image=300),
-}
-PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+DENSE = partial(
+    Architecture,
+    backbone=RESNET50,
+    classes=(),
+    extra_relu=True,
+    level_scales=False,
+    whole_pixels=True,
+)
+RETINANET = partial(
+    DENSE,
+    family="retinanet",
+    anchor_scale=4.0,
+    anchor_octaves=3,
+    anchor_ratios=(0.5, 1.0, 2.0),
+    selection=Selection(nms_iou=0.5, per_image=300),
+)
+PRESETS: Mapping[str, Architecture | RegionArchitecture] = MappingProxyType(
     {
-        "retinanet_resnet50_fpn": {**RETINANET, "norm_groups": 0},
-        "retinanet_resnet50_fpn_v2": {**RETINANET, "extra_from": "backbone"},
-        "fcos_resnet50_fpn": {
-            **ANCHORS,
-            "family": "fcos",
-            "tower_bias": True,
-            "quality_on": "reg",
-            "anchor_scale": 0.0,
-            "points": Points(radius=1.5, in_strides=True, box_loss="giou"),
-            "selection": Selection(min_score=0.2, joint=True),
-        },
+        "retinanet_resnet50_fpn": RETINANET(norm_groups=0),
+        "retinanet_resnet50_fpn_v2": RETINANET(extra_from="backbone"),
+        "fcos_resnet50_fpn": DENSE(
+            family="fcos",
+            tower_bias=True,
+            quality_on="reg",
+            anchor_scale=0.0,
+            points=Points(radius=1.5, in_strides=True, box_loss="giou"),
+            selection=Selection(min_score=0.2, joint=True),
+        ),
+        "fasterrcnn_resnet50_fpn": RegionArchitecture(
+            backbone=replace(RESNET50, stages=(1, 2, 3, 4)),
+            classes=(),
+            whole_pixels=True,
+            pool_samples=2,
+            pool_shifted=False,
+        ),
     }
 )
 """How ours must be built to compute the same."""
+DENSE_CLASSES = "head.classification_head.cls_logits."
+REGION_CLASSES = "roi_heads.box_predictor.cls_score."
+REGION_BOXES = "roi_heads.box_predictor.bbox_pred."
+NECK = (
+    (r"backbone\.body\.", r"backbone."),
+    (r"backbone\.fpn\.(inner|layer)_blocks\.(\d+)\.(?:0\.)?", r"neck.fpn.\1_blocks.\2.0."),
+    (r"backbone\.fpn\.extra_blocks\.p6\.", r"neck.fpn.extra_blocks.convs.0."),
+    (r"backbone\.fpn\.extra_blocks\.p7\.", r"neck.fpn.extra_blocks.convs.1."),
+)
+SECOND_STAGE = (
+    (r"rpn\.head\.conv\.(?:0\.0\.)?", r"rpn.convs.conv.0.0."),
+    (r"rpn\.head\.", r"rpn.convs."),
+    (r"roi_heads\.box_head\.", r"head.layers."),
+    (r"roi_heads\.box_predictor\.cls_score\.", r"head.cls."),
+    (r"roi_heads\.box_predictor\.bbox_pred\.", r"head.reg."),
+)
 
 
 def load(
@@ -83,40 +113,50 @@ def load(
     """
     if preset not in PRESETS:
         raise unknown_name("preset of torchvision", preset, PRESETS)
-    weights = _weights(path)
-    settings = Architecture(backbone=RESNET50, classes=(), **PRESETS[preset])
-    rows = weights["head.classification_head.cls_logits.bias"].unflatten(
-        0, (settings.priors_per_cell, -1)
-    )
-    names = _names(rows.shape[1], classes)
+    built = PRESETS[preset]
+    weights = _weights(path, preset)
+    rows = _rows(weights, built)
+    names = _names(rows, classes)
+    if isinstance(built, RegionArchitecture) and names[0] not in UNNAMED:
+        raise UserError(f"Row 0 of {preset} is the background, not {names[0]!r}: leave it out.")
     kept = [row for row, name in enumerate(names) if name not in UNNAMED]
-    architecture = replace(settings, classes=tuple(names[row] for row in kept))
+    architecture = replace(built, classes=tuple(names[row] for row in kept))
     detector = detectors.from_architecture(architecture)
     fitting = {
-        name: _fitted(name, tensor, kept, rows.shape, norm_eps) for name, tensor in weights.items()
+        name: _fitted(name, tensor, kept, rows, norm_eps) for name, tensor in weights.items()
     }
-    report = transfer(fitting, detector, rules(preset, architecture), partial=partial)
-    left_out = tuple(f"the class row of {name}" for name in dict.fromkeys(names) if name in UNNAMED)
-    notes = (NOTE,) if preset in ZERO_EPS and norm_eps == EPS else ()
+    report = transfer(fitting, detector, rules(preset), partial=partial)
     return Imported(
         detector=detector,
-        report=replace(report, left_out=left_out, notes=notes),
+        report=replace(report, left_out=_left_out(built, names), notes=_notes(preset, norm_eps)),
         resize=RESIZE,
     )
 
 
-def rules(preset: str, architecture: Architecture) -> Rules:
+def rules(preset: str) -> Rules:
     """What torchvision calls our weights."""
+    built = PRESETS[preset]
+    if isinstance(built, RegionArchitecture):
+        return (*NECK, *SECOND_STAGE)
     return (
-        (r"backbone\.body\.", r"backbone."),
-        (r"backbone\.fpn\.(inner|layer)_blocks\.(\d+)\.(?:0\.)?", r"neck.fpn.\1_blocks.\2.0."),
-        (r"backbone\.fpn\.extra_blocks\.p6\.", r"neck.fpn.extra_blocks.convs.0."),
-        (r"backbone\.fpn\.extra_blocks\.p7\.", r"neck.fpn.extra_blocks.convs.1."),
-        *_tower_rules(grouped="retinanet" in preset, depth=architecture.tower_depth),
+        *NECK,
+        *_tower_rules(grouped="retinanet" in preset, depth=built.tower_depth),
         (r"head\.classification_head\.cls_logits\.", r"head.cls."),
         (r"head\.regression_head\.bbox_reg\.", r"head.reg."),
         (r"head\.regression_head\.bbox_ctrness\.", r"head.quality."),
     )
+
+
+def _notes(preset: str, norm_eps: float) -> tuple[str, ...]:
+    return (NOTE,) if preset in ZERO_EPS and norm_eps == EPS else ()
+
+
+def _left_out(built: Architecture | RegionArchitecture, names: Sequence[str]) -> tuple[str, ...]:
+    """Background is a class of the second stage's; what is not a class has a share there, too."""
+    two_stages = isinstance(built, RegionArchitecture)
+    unnamed = [name for name in dict.fromkeys(names) if name in UNNAMED[two_stages:]]
+    more = ", with its share of the probability, next to nothing once trained" * two_stages
+    return tuple(f"the class row of {name}{more}" for name in unnamed)
 
 
 def _tower_rules(*, grouped: bool, depth: int) -> Rules:
@@ -131,19 +171,22 @@ def _tower_rules(*, grouped: bool, depth: int) -> Rules:
     return found
 
 
-def _weights(path: Path) -> dict[str, Tensor]:
+def _weights(path: Path, preset: str) -> dict[str, Tensor]:
     state = unpickle.read(path)
-    tensors = {k: v for k, v in state.items() if isinstance(v, Tensor)} if _is_state(state) else {}
-    if not tensors:
-        raise UserError(
-            f"{path} is not the state dict of a one-stage detector of torchvision: it has no "
-            "'head.classification_head.cls_logits.bias'."
-        )
-    return tensors
+    layer = _class_layer(PRESETS[preset])
+    if not isinstance(state, Mapping) or f"{layer}bias" not in state:
+        raise UserError(f"{path} is not the state dict of {preset}: it has no '{layer}bias'.")
+    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
 
 
-def _is_state(state: object) -> bool:
-    return isinstance(state, Mapping) and "head.classification_head.cls_logits.bias" in state
+def _class_layer(built: Architecture | RegionArchitecture) -> str:
+    return REGION_CLASSES if isinstance(built, RegionArchitecture) else DENSE_CLASSES
+
+
+def _rows(weights: Mapping[str, Tensor], built: Architecture | RegionArchitecture) -> int:
+    """How many classes the file knows, what is none included."""
+    rows = len(weights[f"{_class_layer(built)}bias"])
+    return rows if isinstance(built, RegionArchitecture) else rows // built.priors_per_cell
 
 
 def _names(rows: int, classes: Sequence[str] | None) -> Sequence[str]:
@@ -160,12 +203,17 @@ def _names(rows: int, classes: Sequence[str] | None) -> Sequence[str]:
     return [UNNAMED[0], *classes] if len(classes) < rows else classes
 
 
-def _fitted(
-    name: str, tensor: Tensor, kept: Sequence[int], rows: Sequence[int], norm_eps: float
-) -> Tensor:
-    """A tensor without the rows of no class, and with what our norms do not add to a variance."""
-    if ".cls_logits." in name:
-        return tensor.unflatten(0, tuple(rows))[:, kept].flatten(0, 1)
+def _fitted(name: str, tensor: Tensor, kept: Sequence[int], rows: int, norm_eps: float) -> Tensor:
+    """A tensor without the rows of no class, and with what our norms do not add to a variance.
+
+    Of two stages the background is kept, as the last row instead of the first.
+    """
+    if name.startswith(DENSE_CLASSES):
+        return tensor.unflatten(0, (-1, rows))[:, kept].flatten(0, 1)
+    if name.startswith(REGION_CLASSES):
+        return tensor[[*kept, 0]]
+    if name.startswith(REGION_BOXES):
+        return tensor.unflatten(0, (rows, -1))[kept].flatten(0, 1)
     if name.endswith(".running_var"):
         return tensor + (norm_eps - EPS)
     return tensor
