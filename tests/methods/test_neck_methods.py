@@ -11,7 +11,7 @@ from tests import fakes
 from tests.fakes import Step
 
 from detdistill import losses, masks
-from detdistill.methods import UnsuitablePairError
+from detdistill.methods import UnsuitablePairError, combine
 from detdistill.methods.fgd import FGD
 from detdistill.methods.fgfi import FGFI
 from detdistill.methods.frs import FRS
@@ -150,7 +150,7 @@ def test_entropy_is_a_constant() -> None:
 )
 def test_each_head_has_its_released_weights(kind: fakes.Kind, wanted: tuple[float, float]) -> None:
     method = FRS()
-    method.setup(fakes.spec(kind), fakes.spec(kind))
+    combine.setup({"frs": method}, fakes.spec(kind), fakes.spec(kind))
     assert tuple(method.weights) == wanted
 
 

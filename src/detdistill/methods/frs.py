@@ -29,7 +29,7 @@ from detdistill.structures import Reads, Spec, Step
 class FRS(Method):
     """Difference of necks and of class scores, weighted by the teacher's class scores."""
 
-    families: ClassVar[tuple[str, ...]] = ("dense",)
+    families: ClassVar[tuple[str, ...]] = ("dense", "region")
     pulls: ClassVar[str] = "neck and predictions"
     citation: ClassVar[str] = """@inproceedings{du2021frs,
   title = {Distilling Object Detectors with Feature Richness},
