@@ -17,7 +17,7 @@ from detdistill.detectors.backbones import Backbone
 from detdistill.detectors.head import DenseHead
 from detdistill.methods import combine
 from detdistill.methods.crosskd import CrossKD
-from detdistill.methods.mimicry import Comparison
+from detdistill.methods.parts.mimicry import Comparison
 from detdistill.structures import (
     BoxCoder,
     DensePredictions,

@@ -9,9 +9,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detdistill import losses
-from detdistill.methods import UnsuitablePairError, crossing
+from detdistill.methods import UnsuitablePairError
 from detdistill.methods.crosskd import CrossKD
 from detdistill.methods.kd import KD
+from detdistill.methods.parts import crossing
 from detdistill.structures import DensePredictions, Targets
 
 

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from detdistill import losses, masks
 from detdistill.methods import UnsuitablePairError
 from detdistill.methods.defeat import DeFeat
-from detdistill.methods.proposals import Shared, shared
+from detdistill.methods.parts.proposals import Shared, shared
 from detdistill.structures import Reads, Step
 
 

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from detdistill import boxes, masks
 from detdistill.methods import UnsuitablePairError, combine
-from detdistill.methods.proposals import shared
+from detdistill.methods.parts.proposals import shared
 from detdistill.methods.tadf import TADF
 from detdistill.structures import Step
 

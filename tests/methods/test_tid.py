@@ -12,8 +12,8 @@ from torch.utils import _pytree as pytree
 from detdistill import masks
 from detdistill.masks import exact
 from detdistill.methods import UnsuitablePairError
+from detdistill.methods.parts.values import at_points_of
 from detdistill.methods.tid import TID
-from detdistill.methods.values import at_points_of
 from detdistill.structures import unflatten
 
 

@@ -10,7 +10,7 @@ import re
 from detdistill.errors import UserError, unknown_name
 from detdistill.methods.method import Method, UnsuitablePairError
 
-_NOT_METHODS = {"method", "combine", "crossing", "mimicry", "pair", "proposals", "values"}
+_NOT_METHODS = {"method", "combine", "parts"}
 
 ABOUT = ("idea", "Paper", "Reads", "Differs")
 """What a method's module says before anything else."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from detdistill import losses
 from detdistill.methods.method import Method
-from detdistill.methods.pair import same_predictions
+from detdistill.methods.parts.pair import same_predictions
 from detdistill.structures import Reads, Spec, Step, level_sums, to_priors
 
 

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from detdistill import losses
 from detdistill.methods.method import Method
-from detdistill.methods.pair import Adapter, adapters, same_predictions
+from detdistill.methods.parts.pair import Adapter, adapters, same_predictions
 from detdistill.structures import DensePredictions, Reads, Spec, Step, take
 
 

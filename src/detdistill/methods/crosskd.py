@@ -21,8 +21,8 @@ from __future__ import annotations
 
 from typing import ClassVar, cast
 
-from detdistill.methods import crossing
-from detdistill.methods.mimicry import Mimicry, Said, sampled
+from detdistill.methods.parts import crossing
+from detdistill.methods.parts.mimicry import Mimicry, Said, sampled
 from detdistill.structures import Head, QueryHead, Reads, RegionHead, Spec, Step
 
 

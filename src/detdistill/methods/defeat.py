@@ -25,9 +25,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from detdistill import losses, masks
-from detdistill.methods import pair
 from detdistill.methods.method import Method
-from detdistill.methods.proposals import Whose, are_two_stage, shared
+from detdistill.methods.parts import pair
+from detdistill.methods.parts.proposals import Whose, are_two_stage, shared
 from detdistill.structures import (
     DetectorOutput,
     Levels,

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from detdistill import losses, masks
 from detdistill.methods.method import Method
-from detdistill.methods.pair import Adapter, adapters, needs_anchors, same_strides
+from detdistill.methods.parts.pair import Adapter, adapters, needs_anchors, same_strides
 from detdistill.structures import Levels, Spec, Step, per_cell, unflatten
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from detdistill.losses import squared_error
 from detdistill.methods.method import Method
-from detdistill.methods.pair import Adapter, adapters, same_strides
+from detdistill.methods.parts.pair import Adapter, adapters, same_strides
 from detdistill.structures import Levels, Spec, Step
 
 

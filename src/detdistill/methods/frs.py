@@ -22,7 +22,7 @@ from torch import Tensor
 from detdistill import losses
 from detdistill.boxes import DistanceCoder
 from detdistill.methods.method import Method
-from detdistill.methods.pair import Adapter, adapters, or_published, same_predictions
+from detdistill.methods.parts.pair import Adapter, adapters, or_published, same_predictions
 from detdistill.structures import Reads, Spec, Step
 
 

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 
 from detdistill import boxes, instances, losses
 from detdistill.methods.method import Method
-from detdistill.methods.pair import Adapter, adapters, needs_anchors, same_predictions
+from detdistill.methods.parts.pair import Adapter, adapters, needs_anchors, same_predictions
 from detdistill.structures import DensePredictions, Levels, Reads, Spec, Step
 
 

@@ -18,8 +18,8 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from detdistill import losses
-from detdistill.methods.mimicry import Mimicry, common
-from detdistill.methods.pair import same_predictions
+from detdistill.methods.parts.mimicry import Mimicry, common
+from detdistill.methods.parts.pair import same_predictions
 from detdistill.structures import DensePredictions, Levels, Reads, Spec, Step, unflatten
 
 

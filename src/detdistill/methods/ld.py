@@ -21,7 +21,7 @@ from torch import Tensor
 
 from detdistill import losses, masks
 from detdistill.methods.method import Method, UnsuitablePairError
-from detdistill.methods.pair import same_predictions
+from detdistill.methods.parts.pair import same_predictions
 from detdistill.structures import Reads, Spec, Step, level_sums, to_priors
 
 

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from detdistill import losses, masks
 from detdistill.methods.method import Method
-from detdistill.methods.pair import Adapter, adapters, or_published, same_strides
+from detdistill.methods.parts.pair import Adapter, adapters, or_published, same_strides
 from detdistill.structures import Spec, Step
 
 

@@ -21,7 +21,7 @@ from torch import Tensor
 
 from detdistill import boxes, instances, losses
 from detdistill.methods.method import Method
-from detdistill.methods.pair import Adapter, layer, same_strides
+from detdistill.methods.parts.pair import Adapter, layer, same_strides
 from detdistill.structures import (
     DetectorOutput,
     Levels,

@@ -21,7 +21,7 @@ from detdistill import losses
 from detdistill.errors import UserError
 from detdistill.methods import find
 from detdistill.methods.method import CellByCell, Method
-from detdistill.methods.pair import same_strides
+from detdistill.methods.parts.pair import same_strides
 from detdistill.structures import Reads, Spec, Step
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from detdistill.losses import precise, squared_error
 from detdistill.methods.method import Method
-from detdistill.methods.pair import Adapter, adapters, same_predictions
+from detdistill.methods.parts.pair import Adapter, adapters, same_predictions
 from detdistill.structures import Reads, Spec, Step
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from detdistill.losses import resized, standardise
 from detdistill.methods.method import Method, UnsuitablePairError
-from detdistill.methods.pair import same_level_count, same_widths, within_towers
+from detdistill.methods.parts.pair import same_level_count, same_widths, within_towers
 from detdistill.structures import DetectorOutput, Levels, Reads, Spec, Step
 
 

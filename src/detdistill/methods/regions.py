@@ -22,7 +22,7 @@ from torch import Tensor
 
 from detdistill import boxes, instances, losses, masks
 from detdistill.methods.method import Method
-from detdistill.methods.pair import Adapter, adapters, needs_anchors, same_predictions
+from detdistill.methods.parts.pair import Adapter, adapters, needs_anchors, same_predictions
 from detdistill.structures import Reads, Spec, Step, level_sums, per_cell, unflatten
 
 

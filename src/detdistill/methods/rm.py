@@ -21,7 +21,7 @@ from torch import Tensor
 
 from detdistill import boxes, instances, losses, masks
 from detdistill.methods.method import Method
-from detdistill.methods.pair import same_predictions
+from detdistill.methods.parts.pair import same_predictions
 from detdistill.structures import DensePredictions, Reads, Spec, Step, take
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from detdistill import losses
 from detdistill.methods.method import Method
-from detdistill.methods.pair import Adapter, adapters, same_strides
+from detdistill.methods.parts.pair import Adapter, adapters, same_strides
 from detdistill.structures import Spec, Step
 
 

@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 
 from detdistill import boxes, losses, masks
-from detdistill.methods import pair
 from detdistill.methods.method import Method
-from detdistill.methods.proposals import Whose, shared
+from detdistill.methods.parts import pair
+from detdistill.methods.parts.proposals import Whose, shared
 from detdistill.structures import Reads, Spec, Step, take
 
 

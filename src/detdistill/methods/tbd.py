@@ -23,7 +23,7 @@ from torch import Tensor
 from detdistill import boxes, losses, masks
 from detdistill.masks import ObjectQuality
 from detdistill.methods.method import Method
-from detdistill.methods.pair import Adapter, adapters, same_predictions
+from detdistill.methods.parts.pair import Adapter, adapters, same_predictions
 from detdistill.structures import DensePredictions, Levels, Reads, Spec, Step, take
 
 

@@ -23,8 +23,14 @@ import torch
 from torch import Tensor
 
 from detdistill.losses import precise, resized
-from detdistill.methods.pair import Adapter, adapters, same_classes, same_family, same_level_count
-from detdistill.methods.values import Valued, ValueMap, at_points_of
+from detdistill.methods.parts.pair import (
+    Adapter,
+    adapters,
+    same_classes,
+    same_family,
+    same_level_count,
+)
+from detdistill.methods.parts.values import Valued, ValueMap, at_points_of
 from detdistill.structures import Reads, Spec, Step, unflatten
 
 

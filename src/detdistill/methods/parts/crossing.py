@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from detdistill import losses
 from detdistill.methods.method import UnsuitablePairError
-from detdistill.methods.mimicry import Said, common, own, published
-from detdistill.methods.pair import (
+from detdistill.methods.parts.mimicry import Said, common, own, published
+from detdistill.methods.parts.pair import (
     same_classes,
     same_family,
     same_priors,

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from detdistill import boxes, masks
 from detdistill.losses import precise
 from detdistill.methods.method import Method
-from detdistill.methods.pair import needs_anchors
+from detdistill.methods.parts.pair import needs_anchors
 from detdistill.structures import (
     DensePredictions,
     DetectorOutput,

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from detdistill import masks
-from detdistill.methods.mimicry import sampled
+from detdistill.methods.parts.mimicry import sampled
 from detdistill.structures import Proposals, RegionHead, RegionScores, Spec, Step, Truth
 
 Whose = Literal["teacher", "student"]

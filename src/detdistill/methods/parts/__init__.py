@@ -1,0 +1,1 @@
+"""What several methods are made of, or what would hide one method's idea."""
