@@ -8,9 +8,9 @@ from detdistill.train.experiment import Experiment, Optimizer
 
 STUDENT_RATE = 8e-3
 TEACHER_RATE = 2e-3
-RATES = {"faster_rcnn": 4e-3, "deformable_detr": 1e-3}
+RATES = {"faster_rcnn": 4e-3, "deformable_detr": 1.5e-3}
 """Of students, where a family wants another peak learning rate; no teacher's is higher."""
-LONGER = {"retinanet": 2, "deformable_detr": 4}
+LONGER = {"retinanet": 2, "deformable_detr": 3}
 """How many times as many steps the families train that learn slowly."""
 
 
