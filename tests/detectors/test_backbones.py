@@ -165,7 +165,7 @@ def test_a_frozen_stage_does_not_move(name: str, still: tuple[str, ...], moves: 
     assert all(any(n.startswith(beginning) for n in free) for beginning in still)
 
 
-@pytest.mark.parametrize("name", set(SMALL) - {"swin_t"})
+@pytest.mark.parametrize("name", sorted(set(SMALL) - {"swin_t"}))
 def test_frozen_norms_keep_their_statistics_and_train_their_scales(name: str) -> None:
     settings = dataclasses.replace(SMALL[name], zero_last_norm=False)
     statistics = ("running_mean", "running_var", "num_batches_tracked")
