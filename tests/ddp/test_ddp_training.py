@@ -145,10 +145,11 @@ def test_gradients_of_two_ranks_equal_those_of_one_process_with_the_big_batch(
     expected = gradients(build, whole)
     first, second = (answer[case] for answer in of_two_ranks)
     assert first.keys() == expected.keys()
+    rounding = 1e-7 * max(float(gradient.abs().max()) for gradient in expected.values())
     for name, gradient in expected.items():
         assert torch.equal(first[name], second[name]), name
-        size = float(gradient.abs().max())
-        assert torch.allclose(first[name], gradient, rtol=1e-4, atol=2e-5 * size + 1e-9), name
+        size = float(gradient.abs().max())  # of a bias before a softmax: 0 but for rounding
+        assert torch.allclose(first[name], gradient, rtol=1e-4, atol=2e-5 * size + rounding), name
 
 
 def world_means(rank: int) -> tuple[float, bool]:
