@@ -72,7 +72,7 @@ def test_a_row_says_gain_share_of_the_gap_and_cost(table: Table, results: Result
 
 
 def test_a_table_says_whether_the_order_of_the_paper_holds(table: Table, results: Results) -> None:
-    assert "The paper's order holds: of 1 pairs" in markdown.section(table, results)
+    assert "The paper's order holds (pairs of rows: 1 of 1" in markdown.section(table, results)
 
 
 def test_a_training_that_failed_is_said_and_the_rest_stays(table: Table, results: Results) -> None:
@@ -86,9 +86,9 @@ def test_a_training_that_failed_is_said_and_the_rest_stays(table: Table, results
 @pytest.mark.parametrize(
     ("measured", "said"),
     [
-        ({"both": [30, 31], "one": [20, 21], "none": [10, 11]}, "order holds: of 3 pairs"),
+        ({"both": [30, 31], "one": [20, 21], "none": [10, 11]}, "holds .pairs of rows: 3 of 3"),
         ({"both": [30, 20], "one": [20, 30], "none": [10, 11]}, "within one standard deviation"),
-        ({"both": [10, 11], "one": [20, 21], "none": [9, 9]}, "does not hold: .*one is ahead of b"),
+        ({"both": [10, 11], "one": [20, 21], "none": [9, 9]}, "does not hold .*one is ahead of b"),
     ],
 )  # fmt: skip
 def test_an_order_is_told_apart_from_chance(

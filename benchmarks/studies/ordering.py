@@ -22,12 +22,11 @@ def verdict(published: Mapping[str, float], measured: Values) -> str:
     undecided = len(pairs) - len(seen) - len(against)
     head = "The paper's order " + _head(len(pairs), len(seen), len(against))
     counts = (
-        f": of {len(pairs)} pairs of rows that it ranks, {len(seen)} are ordered so here by more "
-        f"than one standard deviation, {undecided} lie within one, {len(against)} the other way "
-        "round"
+        f" (pairs of rows: {len(seen)} of {len(pairs)} ordered so by more than one standard "
+        f"deviation, {undecided} within one, {len(against)} the other way round"
     )
     contradictions = "; ".join(f"{worse} is ahead of {better}" for better, worse, _ in against)
-    return f"{head}{counts}{f' ({contradictions})' if contradictions else ''}."
+    return f"{head}{counts}{f': {contradictions}' if contradictions else ''})."
 
 
 def _head(pairs: int, seen: int, against: int) -> str:
