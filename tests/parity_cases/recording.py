@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -53,7 +53,9 @@ class Folder:
 
     @property
     def cases(self) -> list[str]:
-        recorded = {key.partition(".")[0] for key in self.arrays if ".loss." in key}
+        """Those of which more is recorded than what was given."""
+        keys = (key.split(".") for key in self.arrays)
+        recorded = {case for case, *name in keys if name and name[0] not in GIVEN}
         return sorted(recorded & set(self.config["cases"]))
 
     def numbers(self, key: str) -> Tensor:
@@ -62,20 +64,15 @@ class Folder:
             raise MismatchError(f"{key} is not recorded")
         return torch.from_numpy(np.array(self.arrays[key]))
 
-    def given(self, key: str) -> Tensor | None:
-        """An array of this folder, or of the next one that has it."""
-        holders = (near for near in self._neighbours("io.npz") if key in near.arrays)
-        found = next(holders, None)
-        return None if found is None else found.numbers(key)
-
     def load(self, file: str) -> Detector:
         """The detector in a checkpoint of this folder, or of the next one that has it."""
-        holder = next(self._neighbours(file), None)
+        holder = next(self.near(file), None)
         if holder is None:
             raise MismatchError(f"there is no {file}")
         return mmdet.load(holder.path / file).detector
 
-    def _neighbours(self, file: str) -> Iterator[Folder]:
+    def near(self, file: str) -> Iterator[Folder]:
+        """This folder, the one above and those beside it, as far as they have a file."""
         near = [self.path, self.path.parent, *sorted(self.path.parent.iterdir())]
         return (Folder(path) for path in near if (path / file).is_file())
 
@@ -152,8 +149,8 @@ class Recording:
         """Compares the norms of all gradients, and the gradients that were kept."""
         gradients = {name: p.grad for name, p in detector.named_parameters()}
         held = {n: torch.zeros(()) if g is None else g for n, g in gradients.items()}
-        norms = {name: norm or 0.0 for name, norm in self.facts["grad_norms"].items()}
-        largest = torch.tensor([*norms.values()]).nan_to_num().max()
+        norms = {name: norm or 0.0 for name, norm in self.facts.get("grad_norms", {}).items()}
+        largest = torch.tensor([0.0, *norms.values()]).nan_to_num().max()
         tolerance = {"rtol": GRADIENT, "atol": ROUNDING * float(largest)}
         for name, norm in norms.items():
             found = self._gradient(name, detector, held).norm()
@@ -171,13 +168,12 @@ class Recording:
 
     def images(self, detector: Detector) -> Tensor:
         """The batch (B, 3, H, W) that the detector was given, before it normalises it."""
-        normalised = self._given("inputs")
-        if normalised is None:
-            raise MismatchError("no inputs are recorded")
-        raw = [self._given(f"raw.{i}") for i in range(len(normalised))]
-        if all(image is not None for image in raw):
+        normalised = self.pictures["inputs"]
+        raw = [f"raw.{i}" for i in range(len(normalised))]
+        if all(name in self.pictures for name in raw):
             batch = torch.zeros(normalised.shape, dtype=torch.uint8)
-            for slot, image in zip(batch, raw, strict=True):
+            for slot, name in zip(batch, raw, strict=True):
+                image = self.pictures[name]
                 slot[:, : image.shape[1], : image.shape[2]] = image.flip(0)
             return batch
         pixels = normalised * detector.std + detector.mean
@@ -191,20 +187,24 @@ class Recording:
 
     def truth(self) -> Truth:
         """The objects of the batch."""
-        sizes = torch.tensor([meta["img_shape"] for meta in self._metas()])
+        metas = self.facts.get("metas") or self.pictures.facts["metas"]
+        sizes = torch.tensor([meta["img_shape"] for meta in metas])
+        holder = self if "gt_boxes.0" in self else self.pictures
         return padded(
-            [self[f"gt_boxes.{i}"].reshape(-1, 4) for i in range(len(sizes))],
-            [self[f"gt_labels.{i}"] for i in range(len(sizes))],
+            [holder[f"gt_boxes.{i}"].reshape(-1, 4) for i in range(len(sizes))],
+            [holder[f"gt_labels.{i}"] for i in range(len(sizes))],
             sizes,
         )
 
-    def _given(self, name: str) -> Tensor | None:
-        """Case D has the pictures of case A."""
-        own = self.folder.given(f"{self.case}.{name}")
-        return self.folder.given(f"A.{name}") if own is None else own
-
-    def _metas(self) -> Iterable[dict[str, Any]]:
-        return self.facts.get("metas") or self.folder.config["cases"]["A"]["metas"]
+    @cached_property
+    def pictures(self) -> Recording:
+        """The recording with the pictures of this one, which other folders and case A may share."""
+        folders = list(self.folder.near("io.npz"))
+        sharing = (Recording(folder, case) for case in (self.case, "A") for folder in folders)
+        found = next((recording for recording in sharing if "inputs" in recording), None)
+        if found is None:
+            raise MismatchError("no inputs are recorded")
+        return found
 
     def finish(self) -> None:
         """Fails if anything differs, or was never compared."""
