@@ -50,7 +50,7 @@ def published(_budget: Budget, results: Results) -> Iterator[list[Table]]:
     """The settings that the official implementation was measured with, also on files."""
     folder = results.pool.root / "shapes-as-coco"
     if not folder.exists():
-        data.shapes.write_coco(folder)
+        data.shapes.write(folder)
     both = ((PLENTY, "shapes"), ("The same images as a COCO folder", f"coco:{folder}"))
     yield [
         Table(

@@ -59,14 +59,14 @@ def write(folder: Path, content: Any, part: str = "train") -> Path:
 
 
 def test_category_ids_with_gaps_become_labels_in_their_order(folder: Path) -> None:
-    dataset = data.open(f"coco:{folder}", "train")
+    dataset = data.open(f"coco:{folder}", "train", skippable=1.0)
     assert dataset.classes == ("person", "toothbrush")
     assert dataset.category_ids == (1, 90)
     assert dataset[2].labels.tolist() == [0, 1]
 
 
 def test_boxes_are_clipped_to_the_picture_and_crowds_are_marked(folder: Path) -> None:
-    sample = data.open(f"coco:{folder}", "train")[0]
+    sample = data.open(f"coco:{folder}", "train", skippable=1.0)[0]
     assert sample.id == 139
     assert sample.image.shape == (3, 40, 60)
     assert sample.boxes.tolist() == [[0, 30, 15, 40], [1, 2, 31, 32]]
@@ -74,25 +74,32 @@ def test_boxes_are_clipped_to_the_picture_and_crowds_are_marked(folder: Path) ->
 
 
 def test_a_picture_without_annotations_stays(folder: Path) -> None:
-    dataset = data.open(f"coco:{folder}", "train")
+    dataset = data.open(f"coco:{folder}", "train", skippable=1.0)
     assert len(dataset) == 3
     assert dataset[1].boxes.shape == (0, 4)
     assert data.collate([dataset[index] for index in range(3)]).truth.valid.sum() == 3
 
 
 def test_what_cannot_be_true_is_left_out_and_counted(folder: Path) -> None:
-    notes = data.open(f"coco:{folder}", "train").notes
+    notes = data.open(f"coco:{folder}", "train", skippable=1.0).notes
+    file = folder / "annotations" / "instances_train2017.json"
     assert notes == (
-        "1 annotation(s) left out: repeats an id",
-        "1 annotation(s) left out: belongs to no picture",
-        "1 annotation(s) left out: box is not finite",
-        "2 annotation(s) left out: box has no area",
-        "1 annotation(s) left out: box is outside the picture",
+        f"1 annotation(s) left out: repeats an id ({file}, annotation 12)",
+        f"1 annotation(s) left out: box is not finite ({file}, annotation 15)",
+        f"2 annotation(s) left out: box has no area ({file}, annotation 13)",
+        f"1 annotation(s) left out: box is outside the picture ({file}, annotation 16)",
+        f"1 annotation(s) left out: belongs to no picture ({file}, annotation 17)",
     )
 
 
+def test_more_than_may_be_skipped_is_refused_with_the_places(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"6 of 10 annotations .* annotation 12: .*; and 3 more"):
+        data.open(f"coco:{folder}", "train")
+    assert len(data.open(f"coco:{folder}", "train", skippable=0.6)) == 3
+
+
 def test_the_ground_truth_is_the_files_own(folder: Path) -> None:
-    truth = data.open(f"coco:{folder}", "train").ground_truth()
+    truth = data.open(f"coco:{folder}", "train", skippable=1.0).ground_truth()
     assert [image["id"] for image in truth["images"]] == [139, 7, 90]
     assert [a["id"] for a in truth["annotations"]] == [1, 2, 3, 4]
     assert truth["annotations"][0]["bbox"] == [-5, 30, 20, 20]
@@ -102,7 +109,7 @@ def test_the_ground_truth_is_the_files_own(folder: Path) -> None:
 
 
 def test_a_limit_takes_the_first_pictures(folder: Path) -> None:
-    dataset = data.open(f"coco:{folder}", "train", limit=2)
+    dataset = data.open(f"coco:{folder}", "train", limit=2, skippable=1.0)
     assert len(dataset) == 2
     assert {a["image_id"] for a in dataset.ground_truth()["annotations"]} == {139}
     with pytest.raises(IndexError):
@@ -113,10 +120,13 @@ def test_a_split_without_a_file_falls_back_on_val(folder: Path) -> None:
     val = messy()
     val["images"] = val["images"][:1]
     write(folder, val, "val")
-    sizes = {split: len(data.open(f"coco:{folder}", split)) for split in ("train", "tune", "test")}
+    sizes = {
+        split: len(data.open(f"coco:{folder}", split, skippable=1.0))
+        for split in ("train", "tune", "test")
+    }
     assert sizes == {"train": 3, "tune": 1, "test": 1}
-    assert "val2017 stands in" in data.open(f"coco:{folder}", "test").notes[0]
-    assert "stands in" not in str(data.open(f"coco:{folder}", "tune").notes)
+    assert "val2017 stands in" in data.open(f"coco:{folder}", "test", skippable=1.0).notes[0]
+    assert "stands in" not in str(data.open(f"coco:{folder}", "tune", skippable=1.0).notes)
 
 
 def without(key: str, entry: str) -> dict[str, Any]:
@@ -143,7 +153,6 @@ def changed(entry: str, **values: Any) -> dict[str, Any]:
         (changed("images", id="7"), "'id' must be a whole number"),
         (changed("images", id=7), "two images have the id 7"),
         (changed("categories", id=1), "two categories have the id 1"),
-        (changed("annotations", category_id=5), "not among the categories: 5"),
         (changed("annotations", bbox=[1, 2, 3]), "annotation 10 is"),
         (changed("annotations", bbox=[1, 2, 3, None]), "four numbers"),
         (changed("images", file_name="gone.jpg"), "gone.jpg"),
@@ -166,16 +175,19 @@ def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:
         data.open(f"coco:{tmp_path}", "train")
 
 
-def test_a_picture_of_another_size_than_its_annotation_is_refused(folder: Path) -> None:
+def test_a_picture_of_another_size_than_its_annotation_is_left_out(folder: Path) -> None:
     Image.new("RGB", (10, 10)).save(folder / "train2017" / "a.jpg")
-    with pytest.raises(UserError, match=r"a\.jpg cannot be read .* 10x10, its annotation 60x40"):
-        data.open(f"coco:{folder}", "train")[0]
+    dataset = data.open(f"coco:{folder}", "train", skippable=1.0)
+    assert [sample.id for sample in dataset] == [7, 90]
+    assert "a.jpg cannot be read as a picture: it is 10x10, its annotation 60x40" in str(
+        dataset.notes
+    )
 
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("written") / "made"
-    shapes.write_coco(folder, "tiny", train=5, tune=3, test=4)
+    shapes.write(folder, "tiny", train=5, tune=3, test=4)
     return folder
 
 
@@ -198,7 +210,7 @@ def test_a_small_data_set_is_decoded_only_once(written: Path) -> None:
 
 
 def test_a_large_data_set_is_not_kept(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("detdistill.data.coco.CACHE_BYTES", 1000)
+    monkeypatch.setattr("detdistill.data.folder.CACHE_BYTES", 1000)
     dataset = data.open(f"coco:{written}", "train")
     assert dataset[0].image is not dataset[0].image
 
@@ -206,7 +218,7 @@ def test_a_large_data_set_is_not_kept(written: Path, monkeypatch: pytest.MonkeyP
 def test_a_folder_with_something_in_it_is_not_overwritten(tmp_path: Path) -> None:
     (tmp_path / "precious.txt").write_text("mine")
     with pytest.raises(UserError, match="not empty"):
-        shapes.write_coco(tmp_path, "tiny", train=1, tune=1, test=1)
+        shapes.write(tmp_path, "tiny", train=1, tune=1, test=1)
     assert [file.name for file in tmp_path.iterdir()] == ["precious.txt"]
 
 
@@ -218,7 +230,7 @@ def test_an_interrupted_writing_leaves_nothing(
 
     monkeypatch.setattr("detdistill.data.writing.write_json", fail)
     with pytest.raises(KeyboardInterrupt):
-        shapes.write_coco(tmp_path / "made", "tiny", train=1, tune=1, test=1)
+        shapes.write(tmp_path / "made", "tiny", train=1, tune=1, test=1)
     assert list(tmp_path.iterdir()) == []
 
 

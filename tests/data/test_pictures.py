@@ -68,7 +68,17 @@ def test_what_is_no_picture_is_refused_by_name(tmp_path: Path) -> None:
             pictures.read(file)
 
 
-def test_missing_pictures_are_counted_and_some_named(tmp_path: Path) -> None:
-    (tmp_path / "here.jpg").touch()
-    with pytest.raises(UserError, match=r"0\.jpg, 1\.jpg, 2\.jpg and 2 more"):
-        pictures.check_all(tmp_path, ["here.jpg", *(f"{n}.jpg" for n in range(5))])
+@pytest.mark.parametrize("decode", [False, True])
+def test_files_that_cannot_be_read_are_found_by_their_position(
+    tmp_path: Path, decode: bool
+) -> None:
+    whole, cut, gone = (tmp_path / name for name in ("whole.jpg", "cut.jpg", "gone.jpg"))
+    gradient().save(whole)
+    cut.write_bytes(whole.read_bytes()[:-20])
+    files = [whole, cut, gone, lying(tmp_path), whole]
+    sizes = [(24, 16), (24, 16), (24, 16), (16, 24), (25, 16)]
+    found = pictures.complaints(files, sizes, decode=decode)
+    assert list(found) == [1, 2, 4]
+    assert "cut.jpg cannot be read" in found[1]
+    assert "no picture" in found[2]
+    assert "it is 24x16, its annotation 25x16" in found[4]

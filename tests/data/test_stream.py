@@ -103,10 +103,10 @@ def test_a_batch_that_cannot_be_divided_equally_is_refused() -> None:
 
 def test_a_broken_picture_is_named_in_one_line_also_by_a_worker(tmp_path: Path) -> None:
     folder = tmp_path / "made"
-    data.shapes.write_coco(folder, "tiny", train=4, tune=1, test=1)
+    data.shapes.write(folder, "tiny", train=4, tune=1, test=1)
     broken = folder / "train2017" / "000002.jpg"
-    broken.write_bytes(b"no picture")
     dataset = data.open(f"coco:{folder}", "train")
+    broken.write_bytes(b"no picture")
     for workers in (0, 1):
         with pytest.raises(UserError, match=r"000002\.jpg") as caught:
             list(data.stream(dataset, seed=0, batch_size=4, steps=1, workers=workers))

@@ -5,7 +5,7 @@ import pytest
 from tests.train import processes
 
 from detdistill.data.shapes import Shapes, find
-from detdistill.data.writing import write_coco
+from detdistill.data.writing import write
 from detdistill.train.experiment import Experiment, Optimizer
 from detdistill.train.loop import train
 
@@ -16,7 +16,7 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("data") / "shapes"
     level = find("medium")
     counts = {"train": ("train", 12), "val": ("tune", 4), "test": ("test", 4)}
-    write_coco(folder, {part: Shapes(level, *split) for part, split in counts.items()})
+    write(folder, {part: Shapes(level, *split) for part, split in counts.items()})
     return f"coco:{folder}"
 
 

@@ -7,6 +7,7 @@ from typing import Literal
 from detdistill.cli.parser import Parser
 
 CHECKPOINT = "a run folder or a .safetensors file"
+DATA = "shapes, shapes:hard, coco:PATH, voc:PATH, yolo:PATH/data.yaml"
 
 
 def demo() -> Parser:
@@ -36,12 +37,18 @@ def evaluate() -> Parser:
         usage="CHECKPOINT [--data DATA] [--split train|tune|test] [--out FILE]",
     )
     parser.add_argument("checkpoint", help=CHECKPOINT)
-    parser.add_argument("--data", default="shapes", help="shapes, shapes:hard, coco:PATH")
+    parser.add_argument("--data", default="shapes", help=DATA)
     parser.add_argument(
         "--split",
         type=Literal["train", "tune", "test"],
         default="test",
         help="part of the data set",
+    )
+    parser.add_argument(
+        "--skippable",
+        type=float,
+        default=0.01,
+        help="largest share of pictures, and of annotations, that may be left out",
     )
     parser.add_argument("--out", help="JSON file to write the numbers to")
     return parser

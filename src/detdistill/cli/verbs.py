@@ -74,31 +74,39 @@ def fulfil(request: Request) -> dict[str, Any]:
 
 
 def evaluate(
-    checkpoint: str, *, data: str = "shapes", split: Split = "test", out: str | None = None
+    checkpoint: str,
+    *,
+    data: str = "shapes",
+    split: Split = "test",
+    skippable: float = 0.01,
+    out: str | None = None,
 ) -> dict[str, Any]:
     """COCO metrics of a checkpoint on a data set, its pictures scaled as in the training.
 
     Args:
         checkpoint: a run folder or a .safetensors file
-        data: shapes, shapes:hard, coco:PATH
+        data: shapes, shapes:hard, coco:PATH, voc:PATH, yolo:PATH/data.yaml
         split: the part of the data set that is used
+        skippable: largest share of pictures, and of annotations, that may be left out
         out: JSON file to write the numbers to
 
     Returns:
-        The twelve numbers as fractions under `metrics`, with `data`, `split`, `images`, and what
-        is to be known of the data under `notes`.
+        The twelve numbers as fractions under `metrics`, and VOC's two on its data, with `data`,
+        `split`, `images`, and what is to be known of the data under `notes`.
     """
     from detdistill import data as datasets
-    from detdistill.evaluate import best_device, evaluate_detector
+    from detdistill.evaluate import best_device, evaluate_detector, voc
     from detdistill.interop import checkpoint as checkpoints
 
     if out:
         require_writable(Path(out))
     sides = checkpoints.resize_of(checkpoint)
-    dataset = datasets.open(data, split, resize=datasets.Resize(*sides) if sides else None)
-    metrics, _ = evaluate_detector(checkpoints.load(checkpoint).to(best_device()), dataset)
+    resize = datasets.Resize(*sides) if sides else None
+    dataset = datasets.open(data, split, resize=resize, skippable=skippable)
+    detector = checkpoints.load(checkpoint).to(best_device())
+    metrics, detections = evaluate_detector(detector, dataset)
     found = {
-        "metrics": metrics.to_dict(),
+        "metrics": metrics.to_dict() | voc.numbers(data, dataset.ground_truth(), detections),
         "data": data,
         "split": split,
         "images": len(dataset),

@@ -1,20 +1,35 @@
 """Pictures with known objects: `open` a data set by its name, then `stream` batches of it.
 
-A name is `shapes` or `shapes:LEVEL` for the built-in pictures, `coco:PATH` for a folder on disk.
+A name is `shapes` or `shapes:LEVEL` for the built-in pictures; `coco:PATH`, `voc:PATH` and
+`yolo:PATH` are folders on disk.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
-from detdistill.data import coco, shapes
+from detdistill.data import coco, shapes, voc, yolo
 from detdistill.data.dataset import Dataset, Sample, collate
+from detdistill.data.folder import SKIPPABLE, Opening, PictureFolder
 from detdistill.data.stream import stream
 from detdistill.data.transforms import Resize, Resized
 from detdistill.errors import UserError, unknown_name
 
-__all__ = ["SPLITS", "Dataset", "Resize", "Sample", "collate", "names", "open", "stream"]
+__all__ = [
+    "SPLITS",
+    "Dataset",
+    "Opening",
+    "Resize",
+    "Sample",
+    "collate",
+    "names",
+    "open",
+    "open_files",
+    "splits",
+    "stream",
+]
 
 SPLITS = ("train", "tune", "test")
 """Learn from the first, choose settings on the second, report on the third and on nothing else."""
@@ -23,47 +38,94 @@ SYNONYMS = {"val": "tune"}
 
 
 def open(  # noqa: A001 - `data.open` is what one expects
-    name: str, split: str, limit: int | None = None, resize: Resize | None = None
+    name: str,
+    split: str,
+    limit: int | None = None,
+    resize: Resize | None = None,
+    *,
+    skippable: float = SKIPPABLE,
 ) -> Dataset:
     """The data set with this name.
 
     Args:
-        name: `shapes`, `shapes:LEVEL` or `coco:PATH`.
-        split: `train`, `tune` (or `val`), `test`. A folder without a test part tests on `val`.
+        name: `shapes`, `shapes:LEVEL`, `coco:PATH`, `voc:PATH` or `yolo:PATH/data.yaml`.
+        split: `train`, `tune` (or `val`), `test`. A data set without a test part tests on `val`.
         limit: take only this many pictures, the first ones.
         resize: scales the pictures; without it they keep their size.
+        skippable: largest share of pictures, and of annotations, that may be left out because
+            they cannot be used.
 
     Raises:
         UserError: there is no such data set or split, or it cannot be used.
     """
-    part = SYNONYMS.get(split, split)
-    if part not in SPLITS:
-        raise unknown_name("split", split, [*SPLITS, *SYNONYMS])
+    part = _split(split)
     if limit is not None and limit < 1:
         raise UserError(f"The number of images is {limit}; it must be at least 1.")
-    kind, _, rest = name.partition(":")
-    if kind not in _KINDS:
-        raise unknown_name("data set", name, names())
-    dataset = _KINDS[kind](rest, part, limit)
+    kind, rest = _kind(name)
+    dataset: Dataset
+    if kind == "shapes":
+        dataset = shapes.Shapes(shapes.find(rest or "medium"), part, limit)
+    else:
+        dataset = open_files(name, part, Opening(limit=limit, skippable=skippable))
     return Resized(dataset, resize) if resize else dataset
 
 
-def _shapes(level: str, split: str, limit: int | None) -> Dataset:
-    return shapes.Shapes(shapes.find(level or "medium"), split, limit)
+def open_files(name: str, split: str, opening: Opening) -> PictureFolder:
+    """A data set on disk.
+
+    Raises:
+        UserError: as `open`.
+    """
+    kind, rest = _kind(name)
+    return _ON_DISK[kind].open_split(_path(kind, rest), _split(split), opening)
 
 
-def _coco(path: str, split: str, limit: int | None) -> Dataset:
-    if not path:
-        raise UserError("The data set's folder is missing. Write coco:PATH.")
-    return coco.CocoFolder(Path(path).expanduser(), split, limit)
+def splits(name: str) -> list[str]:
+    """The splits for which a data set has pictures of their own.
+
+    Raises:
+        UserError: there is no such data set.
+    """
+    kind, rest = _kind(name)
+    return list(SPLITS) if kind == "shapes" else _ON_DISK[kind].splits(_path(kind, rest))
 
 
-_KINDS: Mapping[str, Callable[[str, str, int | None], Dataset]] = {
-    "shapes": _shapes,
-    "coco": _coco,
+class _Format(NamedTuple):
+    """How data sets of one kind are read."""
+
+    open_split: Callable[[Path, str, Opening], PictureFolder]
+    splits: Callable[[Path], list[str]]
+
+
+_ON_DISK: Mapping[str, _Format] = {
+    "coco": _Format(coco.open_split, coco.splits),
+    "voc": _Format(voc.open_split, voc.splits),
+    "yolo": _Format(yolo.open_split, yolo.splits),
 }
 
 
 def names() -> list[str]:
     """All names that `open` knows, `coco:PATH` standing for any folder."""
-    return ["shapes", *(f"shapes:{level}" for level in shapes.LEVELS), "coco:PATH"]
+    levels = (f"shapes:{level}" for level in shapes.LEVELS)
+    return ["shapes", *levels, *(f"{kind}:PATH" for kind in _ON_DISK)]
+
+
+def _kind(name: str) -> tuple[str, str]:
+    """What comes before the colon, and what after it."""
+    kind, _, rest = name.partition(":")
+    if kind != "shapes" and kind not in _ON_DISK:
+        raise unknown_name("data set", name, names())
+    return kind, rest
+
+
+def _path(kind: str, path: str) -> Path:
+    if not path:
+        raise UserError(f"The data set's place is missing. Write {kind}:PATH.")
+    return Path(path).expanduser()
+
+
+def _split(name: str) -> str:
+    part = SYNONYMS.get(name, name)
+    if part not in SPLITS:
+        raise unknown_name("split", name, [*SPLITS, *SYNONYMS])
+    return part

@@ -1,16 +1,17 @@
-"""Reads an annotation file in COCO's format and leaves out what cannot be true.
+"""The objects of a data set as one table, without what cannot be true.
 
-Everything is kept in arrays, one row per annotation, because COCO has close to a million of them.
+Every format is brought into COCO's form first, and `checked` here. Everything is kept in arrays,
+one row per annotation, because COCO has close to a million of them.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,23 @@ from detdistill.errors import UserError
 from detdistill.files import read_json
 
 Entry = Mapping[str, Any]
+
+LARGEST = 2**53
+"""Ids and numbers up to this are exact everywhere: in JSON, in arrays, in tensors."""
+
+
+class Defect(NamedTuple):
+    """A picture or an annotation that cannot be used."""
+
+    kind: Literal["picture", "annotation"]
+    reason: str
+    where: str
+    """The file, and what in it; of a picture the whole story."""
+
+    def __str__(self) -> str:
+        """What is wrong, and where, without a full stop."""
+        story = self.where if self.kind == "picture" else f"{self.where}: {self.reason}"
+        return story.rstrip(".")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -49,32 +67,67 @@ class Annotations:
     """(M,)."""
     starts: NDArray[np.int64]
     """(pictures + 1,) the rows of picture i are `starts[i]` to `starts[i + 1]`."""
-    dropped: dict[str, int]
-    """How many annotations were left out, by reason."""
+    defects: tuple[Defect, ...]
+    """What was left out."""
 
     def rows(self, index: int) -> slice:
         """The rows of one picture."""
         return slice(int(self.starts[index]), int(self.starts[index + 1]))
 
+    def only(self, places: Sequence[int]) -> Annotations:
+        """The same of some of the pictures."""
+        kept = [np.arange(self.starts[place], self.starts[place + 1]) for place in places]
+        rows = np.concatenate([np.zeros(0, np.int64), *kept])
+        return replace(
+            self,
+            pictures=tuple(self.pictures[place] for place in places),
+            boxes=self.boxes[rows],
+            areas=self.areas[rows],
+            labels=self.labels[rows],
+            crowd=self.crowd[rows],
+            starts=np.cumsum([0, *map(len, kept)]),
+        )
+
 
 def read(path: Path) -> Annotations:
-    """Reads and checks an annotation file.
-
-    Left out and counted: annotations that repeat an id, belong to no picture, have a box that is
-    not finite, has no area, or lies outside its picture.
+    """Reads and checks an annotation file in COCO's format.
 
     Raises:
         UserError: the file cannot be read, lacks what it needs, or contradicts itself.
     """
-    content = _content(path)
+    return checked(_content(path), path)
+
+
+def checked(
+    content: Mapping[str, Sequence[Entry]], path: Path, defects: Sequence[Defect] = ()
+) -> Annotations:
+    """The table of what COCO's format says.
+
+    Left out and listed: annotations that repeat an id, belong to no picture, are of no category,
+    or have a box that is not finite, has no area, or lies outside its picture.
+
+    Args:
+        content: COCO's `images`, `annotations` and `categories`. The `source` of an annotation
+            says where it stands, if not in `path`.
+        path: the file or folder that errors name.
+        defects: what has been left out already.
+
+    Raises:
+        UserError: something is missing, or the file contradicts itself.
+    """
     pictures = tuple(_picture(path, entry) for entry in content["images"])
     _check_unique(path, "images", [picture.id for picture in pictures])
     names = _categories(path, content["categories"])
-    entries: list[Entry] = content["annotations"]
+    entries = content["annotations"]
     boxes = _boxes(path, entries)
     places = {picture.id: place for place, picture in enumerate(pictures)}
     owners = np.array([places.get(_whole(path, e, "image_id"), -1) for e in entries], np.int64)
-    keep, dropped = _kept(entries, boxes, owners, pictures)
+    labels = _labels(path, entries, names)
+    reasons = _reasons(path, entries, boxes, _sizes(pictures, owners)) | {
+        "belongs to no picture": owners < 0,
+        "category id is not among the categories": labels < 0,
+    }
+    keep, found = _kept(path, entries, reasons)
     order = keep[np.argsort(owners[keep], kind="stable")]
     return Annotations(
         pictures=pictures,
@@ -82,10 +135,10 @@ def read(path: Path) -> Annotations:
         category_ids=tuple(names),
         boxes=boxes[order],
         areas=_areas(entries, boxes)[order],
-        labels=_labels(path, entries, names)[order],
+        labels=labels[order],
         crowd=np.array([bool(e.get("iscrowd", 0)) for e in entries], np.bool_)[order],
         starts=np.searchsorted(owners[order], np.arange(len(pictures) + 1)),
-        dropped=dropped,
+        defects=(*defects, *found),
     )
 
 
@@ -106,9 +159,9 @@ def _get(path: Path, entry: Entry, key: str) -> Any:  # noqa: ANN401 - any JSON 
     return entry[key]
 
 
-def _whole(path: Path, entry: Entry, key: str, least: float = -math.inf) -> int:
+def _whole(path: Path, entry: Entry, key: str, least: int = -LARGEST) -> int:
     number = _get(path, entry, key)
-    if not isinstance(number, int) or number < least:
+    if not isinstance(number, int) or not least <= number <= LARGEST:
         wanted = "a whole number" if least < 0 else "a positive whole number"
         raise UserError(f"{path}: {key!r} must be {wanted}: {str(dict(entry))[:120]}.")
     return number
@@ -145,65 +198,74 @@ def _boxes(path: Path, entries: Sequence[Entry]) -> NDArray[np.float64]:
     for entry, box in zip(entries, boxes, strict=True):
         if not isinstance(box, list) or [isinstance(n, int | float) for n in box] != [True] * 4:
             raise UserError(
-                f"{path}: the box of annotation {entry.get('id')} is {box!r}, "
+                f"{path}: the box of annotation {entry.get('id')} is {str(box)[:120]}, "
                 "not the four numbers [left, top, width, height]."
             )
-    numbers = np.fromiter(chain.from_iterable(boxes), np.float64, 4 * len(boxes))
-    return numbers.reshape(-1, 4)
+    bounded = (n if -LARGEST <= n <= LARGEST else math.inf for n in chain.from_iterable(boxes))
+    return np.fromiter(bounded, np.float64, 4 * len(boxes)).reshape(-1, 4)
 
 
 def _labels(path: Path, entries: Sequence[Entry], names: Mapping[int, str]) -> NDArray[np.int64]:
+    """(M,) -1 where the category is unknown."""
     labels = {number: label for label, number in enumerate(names)}
-    numbers = [_whole(path, entry, "category_id") for entry in entries]
-    unknown = sorted({number for number in numbers if number not in labels})
-    if unknown:
-        raise UserError(
-            f"{path}: annotations use category ids that are not among the categories: "
-            f"{', '.join(map(str, unknown[:8]))}. Add the categories, or remove the annotations."
-        )
-    return np.array([labels[number] for number in numbers], np.int64)
+    numbers = (_whole(path, entry, "category_id") for entry in entries)
+    return np.array([labels.get(number, -1) for number in numbers], np.int64)
 
 
 def _areas(entries: Sequence[Entry], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     own = boxes[:, 2] * boxes[:, 3]
     given = (entry.get("area") for entry in entries)
-    usable = (a if isinstance(a, int | float) and math.isfinite(a) else None for a in given)
+    usable = (a if isinstance(a, int | float) and abs(a) <= LARGEST else None for a in given)
     return np.array([own[r] if a is None else a for r, a in enumerate(usable)], np.float64)
 
 
-def _kept(
-    entries: Sequence[Entry],
-    boxes: NDArray[np.float64],
-    owners: NDArray[np.int64],
-    pictures: Sequence[Picture],
-) -> tuple[NDArray[np.int64], dict[str, int]]:
-    """The rows that can be used, and how many cannot, each counted under its first reason."""
-    sizes = np.array([(p.width, p.height) for p in pictures] or [(0, 0)], np.float64)[owners]
-    finite = np.isfinite(boxes).all(1)
+def _sizes(pictures: Sequence[Picture], owners: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(M, 2) width and height of each annotation's picture; anything where it has none."""
+    return np.array([(p.width, p.height) for p in pictures] or [(0, 0)], np.float64)[owners]
+
+
+def _reasons(
+    path: Path, entries: Sequence[Entry], boxes: NDArray[np.float64], sizes: NDArray[np.float64]
+) -> dict[str, NDArray[np.bool_]]:
+    """(M,) where an annotation is wrong in itself, by the reason."""
     inside = (boxes[:, :2] < sizes) & (boxes[:, :2] + boxes[:, 2:] > 0)
-    reasons = {
-        "repeats an id": _repeated(entries),
-        "belongs to no picture": owners < 0,
-        "box is not finite": ~finite,
-        "box has no area": ~(boxes[:, 2:] > 0).all(1),
-        "box is outside the picture": ~inside.all(1),
+    return {
+        "repeats an id": _repeated(path, entries),
+        "box is not finite": _any_not(np.isfinite(boxes)),
+        "box has no area": _any_not(boxes[:, 2:] > 0),
+        "box is outside the picture": _any_not(inside),
     }
+
+
+def _any_not(holds: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """(M, n) -> (M,)."""
+    return np.logical_or.reduce(~holds, axis=1)
+
+
+def _kept(
+    path: Path, entries: Sequence[Entry], reasons: Mapping[str, NDArray[np.bool_]]
+) -> tuple[NDArray[np.int64], list[Defect]]:
+    """The rows that can be used, and the others, each under its first reason."""
     usable = np.ones(len(entries), np.bool_)
-    dropped = {}
+    defects = []
     for reason, wrong in reasons.items():
-        if count := int((usable & wrong).sum()):
-            dropped[reason] = count
+        rows = np.flatnonzero(usable & wrong).tolist()
+        defects += [Defect("annotation", reason, _where(path, entries[row])) for row in rows]
         usable &= ~wrong
-    return np.flatnonzero(usable), dropped
+    return np.flatnonzero(usable), defects
 
 
-def _repeated(entries: Sequence[Entry]) -> NDArray[np.bool_]:
+def _where(path: Path, entry: Entry) -> str:
+    return str(entry.get("source") or f"{path}, annotation {entry.get('id')}")
+
+
+def _repeated(path: Path, entries: Sequence[Entry]) -> NDArray[np.bool_]:
     """Where an annotation's id has been used before; those without an id are all their own."""
     seen: set[int] = set()
     repeated = np.zeros(len(entries), np.bool_)
     for row, entry in enumerate(entries):
-        number = entry.get("id")
-        repeated[row] = number in seen
-        if number is not None:
+        if entry.get("id") is not None:
+            number = _whole(path, entry, "id")
+            repeated[row] = number in seen
             seen.add(number)
     return repeated

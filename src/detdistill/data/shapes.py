@@ -120,17 +120,18 @@ def _annotation(number: int, sample: Sample, row: int) -> dict[str, Any]:
     }
 
 
-def write_coco(
+def write(
     folder: Path,
     level: str = "medium",
     *,
+    layout: writing.Layout = "coco",
     train: int | None = None,
     tune: int | None = None,
     test: int | None = None,
 ) -> None:
-    """Writes a level out as a folder in COCO's layout, to be read as `coco:FOLDER`.
+    """Writes a level out as a folder in COCO's, VOC's or YOLO's layout, to be read from there.
 
-    The tuning split becomes `val2017`. The counts limit the splits' pictures.
+    The tuning split becomes `val`. The counts limit the splits' pictures.
 
     Raises:
         UserError: there is no such level, or the folder is not empty or cannot be written.
@@ -141,4 +142,4 @@ def write_coco(
         "val": Shapes(known, "tune", tune),
         "test": Shapes(known, "test", test),
     }
-    writing.write_coco(folder, parts)
+    writing.write(folder, parts, layout)

@@ -94,7 +94,7 @@ def checkpoints_of(experiment: Experiment) -> list[str]:
 
 def _open(experiment: Experiment, split: str, limit: int | None = None) -> Dataset:
     resize = Resize(*experiment.resize) if experiment.resize else None
-    return data.open(experiment.data, split, limit, resize)
+    return data.open(experiment.data, split, limit, resize, skippable=experiment.skippable)
 
 
 def _teacher(experiment: Experiment) -> Detector:

@@ -11,7 +11,7 @@ from accelerate.utils import broadcast, gather_object
 from detdistill import data
 from detdistill.data import Dataset
 from detdistill.detectors import Detector
-from detdistill.evaluate import coco, run, speed
+from detdistill.evaluate import coco, run, speed, voc
 from detdistill.train.experiment import Experiment
 
 
@@ -27,7 +27,7 @@ class Assessment:
 def assess(
     detector: Detector, dataset: Dataset, experiment: Experiment, engine: Accelerator
 ) -> Assessment:
-    """COCO metrics on a split; every rank gets the same.
+    """COCO metrics on a split, and VOC's on its data; every rank gets the same.
 
     Statistics of rank 0 are used, which are those that are saved.
     """
@@ -43,8 +43,10 @@ def assess(
         channels_last=experiment.channels_last,
     )
     detections = _together(mine, engine)
+    truth = dataset.ground_truth()
+    metrics = coco.evaluate(truth, detections).to_dict()
     return Assessment(
-        metrics=coco.evaluate(dataset.ground_truth(), detections).to_dict(),
+        metrics=metrics | voc.numbers(experiment.data, truth, detections),
         images=len(dataset),
         detections=detections,
     )

@@ -46,7 +46,7 @@ class Experiment:
     """A run: data, detectors, methods, budget. Written to the run folder, and runnable again."""
 
     data: str = "shapes"
-    """`shapes`, `shapes:hard`, `coco:PATH`, ..."""
+    """`shapes`, `shapes:hard`, `coco:PATH`, `voc:PATH`, `yolo:PATH/data.yaml`, ..."""
     student: str = "gfl-quick-w8"
     """Detector name, or a checkpoint to start from."""
     pretrained: str | None = None
@@ -64,6 +64,9 @@ class Experiment:
     """Method names and their hyper-parameters; empty trains without distillation."""
     images: int | None = None
     """Use only this many training images (few labels)."""
+    skippable: float = 0.01
+    """Largest share of pictures, and of annotations, that are left out because they cannot be
+    used; with more the run does not start."""
     resize: tuple[int, int] | None = None
     """Scale pictures, proportions kept, as far as these largest lengths of the shorter and the
     longer side allow, such as 800 and 1333; None keeps their size."""
@@ -104,6 +107,7 @@ def check(experiment: Experiment) -> None:
     stages = experiment.frozen_stages
     _require(stages is None or 0 <= stages <= STAGES, "frozen_stages", stages, "0 to 4, or null")
     _require(experiment.workers >= 0, "workers", experiment.workers, "at least 0")
+    _require(0 <= experiment.skippable <= 1, "skippable", experiment.skippable, "between 0 and 1")
     _require(0 <= experiment.flip <= 1, "flip", experiment.flip, "between 0 and 1")
     _require(experiment.seed >= 0, "seed", experiment.seed, "at least 0")
     shorter, longer = experiment.resize or (1, 1)
