@@ -8,7 +8,7 @@ import pytest
 import detdistill
 from detdistill import demo
 from detdistill.cli import main
-from detdistill.demo import Budget
+from detdistill.compare import Pair, Plan
 from detdistill.train.experiment import Experiment, Optimizer
 
 SOURCE = Path(detdistill.__file__).resolve().parents[1]
@@ -23,7 +23,8 @@ def _micro_budget(monkeypatch: pytest.MonkeyPatch) -> None:
             optimizer=optimizer,
         )  # fmt: skip
 
-    budget = Budget(teacher=training("gfl-mini-w16"), student=training("gfl-mini-w8"))
+    pair = Pair(teacher=training("gfl-mini-w16"), student=training("gfl-mini-w8"))
+    budget = Plan(pairs=(pair,), methods=demo.METHODS, seeds=(0,))
     monkeypatch.setitem(demo.BUDGETS, "tiny", budget)
     monkeypatch.setenv("PYTHONPATH", str(SOURCE))
     monkeypatch.setenv("COLUMNS", "120")
@@ -49,13 +50,9 @@ def test_the_demo_ends_with_a_table_a_summary_and_a_report(
     assert capsys.readouterr().err.count("kept") == 5
 
 
-def test_the_gap_that_is_closed_is_the_part_of_the_way_to_the_teacher() -> None:
-    assert demo.gap_closed(0.5, 0.3, 0.7) == pytest.approx(0.5)
-    assert demo.gap_closed(0.2, 0.3, 0.7) == pytest.approx(-0.25)
-    assert demo.gap_closed(0.5, 0.7, 0.7) is None
-
-
 def test_every_budget_trains_the_same_student_on_the_same_data_as_its_teacher() -> None:
     for budget in demo.BUDGETS.values():
-        assert budget.teacher.data == budget.student.data
-        assert demo.COSTLIEST in budget.methods
+        (pair,) = budget.pairs
+        assert isinstance(pair.teacher, Experiment)
+        assert pair.teacher.data == pair.student.data
+        assert pair.teacher.steps > pair.student.steps

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from detdistill.compare import lasting
 from detdistill.train.experiment import Experiment, Optimizer
 
 STUDENT_RATE = 8e-3
@@ -33,17 +34,17 @@ class Budget:
         return self._training(detector, self.teacher_steps, TEACHER_RATE)
 
     def _training(self, detector: str, steps: int, rate: float) -> Experiment:
-        """As its family wants it; a tenth of the steps is for warm-up."""
+        """As its family wants it."""
         family = detector.partition("-")[0]
         steps *= LONGER.get(family, 1)
         rate = min(rate, RATES.get(family, rate))
-        return Experiment(
+        training = Experiment(
             student=detector,
             data=self.data,
-            steps=steps,
             batch_size=self.batch_size,
-            optimizer=Optimizer(lr=rate, warmup_steps=steps // 10),
+            optimizer=Optimizer(lr=rate),
         )
+        return lasting(training, steps)
 
     def of(self, steps: int) -> Budget:
         """The same with other steps of the students, and the teachers' in proportion."""

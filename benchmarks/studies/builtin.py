@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from statistics import median
 
 from benchmarks.studies.arms import arm, row
 from benchmarks.studies.budgets import Budget
 from benchmarks.studies.study import Arm, Results, Table
 
-from detdistill import data, recipes
+from detdistill import compare, data, recipes
 from detdistill.train import experiment as experiments
 from detdistill.train.experiment import Experiment
 
@@ -36,14 +35,10 @@ def defaults(budget: Budget, results: Results) -> Iterator[list[Table]]:
 
 
 def _equal_compute(table: Table, results: Results) -> Arm:
-    """The student alone for as many steps as the costliest row's processor time pays for."""
-    alone, costliest = (_cpu_seconds(table, row, results) for row in (table.rows[0], COSTLIEST))
-    steps = round(table.student.steps * costliest / alone)
+    """The student alone for as many steps as the costliest row's compute pays for."""
+    alone, costliest = (results.folders(table, row) for row in (table.rows[0], COSTLIEST))
+    steps = compare.equal_compute_steps(table.student.steps, alone, costliest)
     return Arm(name="student alone, equal compute", steps=steps)
-
-
-def _cpu_seconds(table: Table, row: Arm, results: Results) -> float:
-    return median(run["cost"]["cpu_seconds"] for run in results.runs(table, row) or ())
 
 
 def published(_budget: Budget, results: Results) -> Iterator[list[Table]]:

@@ -9,7 +9,7 @@ from typing import Any
 from benchmarks.studies.ordering import verdict
 from benchmarks.studies.study import ALONE, Arm, Results, Table
 
-from detdistill.demo import gap_closed
+from detdistill.report.arms import gap_closed
 from detdistill.train.experiment import Experiment
 
 Run = dict[str, Any]
@@ -81,7 +81,7 @@ def _against_alone(table: Table, arm: Arm, results: Results) -> tuple[str, str]:
         return "", ""
     gain = spread([a - b for a, b in zip(aps, alone, strict=True)])
     best = _teacher_ap(table, results) if table.split == "test" else None
-    closed = None if best is None else gap_closed(mean(aps), mean(alone), best)
+    closed = None if best is None else gap_closed(mean(aps) / 100, mean(alone) / 100, best / 100)
     return gain, "" if closed is None else f"{closed:.0%}"
 
 

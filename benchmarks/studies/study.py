@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from benchmarks.studies.pool import Pool
 
+from detdistill.compare import Methods
 from detdistill.train.experiment import Experiment
-
-Methods = Mapping[str, dict[str, Any]]
 
 ALONE = "student alone"
 
@@ -75,11 +75,17 @@ class Results:
 
     def runs(self, table: Table, arm: Arm) -> list[dict[str, Any]] | None:
         """A row's evaluations, one per seed; None if a training of it failed."""
-        experiments = [table.experiment(arm, seed, self.pool) for seed in table.seeds(self.seeds)]
-        found = [self.pool.evaluation(experiment) for experiment in experiments]
+        found = [self.pool.evaluation(experiment) for experiment in self._experiments(table, arm)]
         return None if None in found else [run for run in found if run is not None]
+
+    def folders(self, table: Table, arm: Arm) -> list[Path]:
+        """A row's run folders, one per seed."""
+        return [self.pool.folder(experiment) for experiment in self._experiments(table, arm)]
 
     def ap(self, table: Table, arm: Arm) -> list[float] | None:
         """AP in percent of every seed on the table's split; None if a training failed."""
         runs = self.runs(table, arm)
         return runs and [100 * run[table.split]["AP"] for run in runs]
+
+    def _experiments(self, table: Table, arm: Arm) -> list[Experiment]:
+        return [table.experiment(arm, seed, self.pool) for seed in table.seeds(self.seeds)]

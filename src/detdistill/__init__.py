@@ -21,6 +21,7 @@ VERBS = (
     "demo",
     "train",
     "distill",
+    "compare",
     "evaluate",
     "predict",
     "import_checkpoint",

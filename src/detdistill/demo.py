@@ -1,55 +1,40 @@
 """The whole story in minutes: a teacher, a student alone, the same student distilled, a report.
 
-Everything is an ordinary run in an ordinary folder; the demo only says which, and in what order.
+It is a comparison at one seed of which everything is chosen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from detdistill import grid
-from detdistill.errors import unknown_name
+from detdistill import compare
+from detdistill.compare import ALONE, Pair, Plan
+from detdistill.errors import UserError, unknown_name
 from detdistill.files import read_json, write_json
+from detdistill.report.arms import gap_closed
 from detdistill.train.experiment import Experiment, Optimizer
 
-TEACHER, STUDENT, EQUAL_COMPUTE = "teacher", "student", "student-equal-compute"
-COSTLIEST = "crosskd+pkd"
-"""The method whose compute the student alone is given in the control at equal compute."""
-
-Methods = Mapping[str, dict[str, Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Budget:
-    """What the demo trains: the numbers to tune are all here."""
-
-    teacher: Experiment
-    student: Experiment
-    methods: Mapping[str, Methods] = field(
-        default_factory=lambda: {
-            "crosskd+pkd": {"crosskd": {}, "pkd": {}},
-            "tid": {"tid": {}},
-        }
-    )
+METHODS: dict[str, compare.Methods] = {
+    "crosskd+pkd": {"crosskd": {}, "pkd": {}},
+    "tid": {"tid": {}},
+}
 
 
 def _training(student: str, data: str, *, steps: int, lr: float) -> Experiment:
-    """A training with a tenth of its steps for warm-up."""
-    optimizer = Optimizer(lr=lr, warmup_steps=steps // 10)
-    return Experiment(student=student, data=data, steps=steps, optimizer=optimizer)
+    training = Experiment(student=student, data=data, optimizer=Optimizer(lr=lr))
+    return compare.lasting(training, steps)
 
 
-def _budget(data: str, *, teacher_steps: int, student_steps: int) -> Budget:
-    return Budget(
+def _budget(data: str, *, teacher_steps: int, student_steps: int) -> Plan:
+    pair = Pair(
         teacher=_training("gfl-quick-w32", data, steps=teacher_steps, lr=2e-3),
         student=_training("gfl-quick-w8", data, steps=student_steps, lr=8e-3),
     )
+    return Plan(pairs=(pair,), methods=METHODS, seeds=(0,))
 
 
-BUDGETS: dict[str, Budget] = {
+BUDGETS: dict[str, Plan] = {
     "tiny": _budget("shapes:tiny", teacher_steps=300, student_steps=200),
     "small": _budget("shapes", teacher_steps=1600, student_steps=800),
 }
@@ -73,74 +58,36 @@ def run(budget: str, folder: Path, *, overwrite: bool = False) -> dict[str, Any]
     """
     if budget not in BUDGETS:
         raise unknown_name("budget", budget, BUDGETS)
-    jobs = first_jobs(BUDGETS[budget], folder)
-    grid.run(jobs, overwrite=overwrite)
-    grid.run([control(jobs, folder)], overwrite=overwrite)
-    found = {"budget": budget, **summary(folder, BUDGETS[budget].methods)}
+    plan = BUDGETS[budget]
+    outcome = compare.run(plan, folder, overwrite=overwrite)
+    if outcome.failed:
+        raise UserError(outcome.failed[0])
+    found = {"budget": budget, **summary(plan, folder, outcome.finished)}
     write_json(folder / "summary.json", found)
     return found
 
 
-def first_jobs(budget: Budget, folder: Path) -> list[grid.Job]:
-    """The teacher, the student alone, and the student with each method."""
-    teacher = grid.Job(name=TEACHER, experiment=budget.teacher, folder=folder / TEACHER)
-    student = grid.Job(name=STUDENT, experiment=budget.student, folder=folder / STUDENT)
-    distilled = [
-        grid.Job(
-            name=name,
-            experiment=replace(budget.student, teacher=str(teacher.folder), methods=dict(methods)),
-            folder=folder / name,
-            after=(TEACHER,),
-        )
-        for name, methods in budget.methods.items()
-    ]
-    return [teacher, student, *distilled]
-
-
-def control(jobs: Sequence[grid.Job], folder: Path) -> grid.Job:
-    """The student alone, for as many steps as the costliest method's compute pays for.
-
-    The teacher's forward pass is part of that compute, the teacher's own training is not.
-    """
-    alone = next(job.experiment for job in jobs if job.name == STUDENT)
-    ratio = _step_cost(folder / COSTLIEST) / _step_cost(folder / STUDENT)
-    longer = replace(alone, steps=max(alone.steps, round(alone.steps * ratio)))
-    return grid.Job(name=EQUAL_COMPUTE, experiment=longer, folder=folder / EQUAL_COMPUTE)
-
-
-def summary(folder: Path, methods: Iterable[str]) -> dict[str, Any]:
-    """What the finished runs say, side by side."""
-    teacher, student = _row(folder / TEACHER), _row(folder / STUDENT)
-    rows = {name: _row(folder / name) for name in methods}
+def summary(plan: Plan, folder: Path, finished: tuple[Path, ...]) -> dict[str, Any]:
+    """What the finished runs, the control at equal compute last, say side by side."""
+    (pair,), (seed,) = plan.pairs, plan.seeds
+    teacher = _row(compare.teacher_folder(pair, folder))
+    student, *distilled = (
+        _row(compare.student_folder(pair, name, seed, folder)) for name in (ALONE, *plan.methods)
+    )
+    rows = dict(zip(plan.methods, distilled, strict=True))
     closed = {
         name: gap_closed(row["AP"], student["AP"], teacher["AP"]) for name, row in rows.items()
     }
     return {
         "teacher": teacher,
         "student": student,
-        "student_equal_compute": _row(folder / EQUAL_COMPUTE),
+        "student_equal_compute": _row(finished[-1]),
         "methods": {name: {**row, "gap_closed": closed[name]} for name, row in rows.items()},
         "gap_closed": closed,
     }
-
-
-def gap_closed(ap: float, student: float, teacher: float) -> float | None:
-    """The part of the way from student to teacher that was made; None if there is no way to go."""
-    return (ap - student) / (teacher - student) if teacher > student else None
 
 
 def _row(run: Path) -> dict[str, Any]:
     evaluation = read_json(run / "evaluation.json")
     shared = {key: evaluation[key] for key in ("step", "cost", "facts")}
     return {**evaluation["metrics"], **shared, "run": str(run)}
-
-
-def _step_cost(run: Path) -> float:
-    """What a step costs: processor time, or on a GPU time by the clock.
-
-    Busy neighbours stretch the clock's time, not the processor's.
-    """
-    evaluation = read_json(run / "evaluation.json")
-    if read_json(run / "environment.json")["gpu"]:
-        return float(evaluation["cost"]["step_ms"])
-    return float(evaluation["cost"]["cpu_seconds"]) / float(evaluation["step"])

@@ -3,7 +3,7 @@ from pathlib import Path
 import made_up
 import pytest
 
-from detdistill.report.arms import Comparison, Role, compare
+from detdistill.report.arms import Comparison, Role, compare, gap_closed
 from detdistill.report.runs import find_runs
 
 
@@ -118,3 +118,9 @@ def test_a_control_of_equal_steps_is_not_taken_for_a_second_seed(tmp_path: Path)
     made_up.run(tmp_path / "pkd", methods={"pkd": {}})
 
     assert [len(arm.runs) for arm in compared(tmp_path).arms] == [1, 1, 1]
+
+
+def test_the_gap_that_is_closed_is_the_part_of_the_way_to_the_teacher() -> None:
+    assert gap_closed(0.5, 0.3, 0.7) == pytest.approx(0.5)
+    assert gap_closed(0.2, 0.3, 0.7) == pytest.approx(-0.25)
+    assert gap_closed(0.5, 0.7, 0.7) is None

@@ -16,6 +16,7 @@ COMMANDS = {
     "demo": "teacher, student alone, students distilled with two methods, on built-in data",
     "train": "train a detector without a teacher",
     "distill": "train a student with a teacher",
+    "compare": "methods over seeds, with the student alone at equal steps and equal compute",
     "evaluate": "COCO metrics of a checkpoint on a data set",
     "predict": "detections and drawn pictures for image files",
     "import": "a checkpoint of MMDetection or torchvision as one of ours",

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from detdistill.cli.parser import Parser
+from detdistill.cli.parser import Parser, flat, peek
 from detdistill.cli.settings import read, short, split_methods
 from detdistill.errors import UserError
 from detdistill.recipes import Settings, over
@@ -50,12 +49,12 @@ def from_arguments(command: str, arguments: Sequence[str]) -> Request:
     Raises:
         UserError: an option or a name is unknown, or a value has the wrong type.
     """
-    first = _Peek.parse(arguments)
+    first = peek(arguments, "config", "recipe", "method", "teacher")
     written = read(recipe=first.recipe, config=first.config)
     values, methods = split_methods(written, first.method)
     if command == "train":
         _refuse_teacher({"teacher": first.teacher or values.pop("teacher", None)}, methods)
-    _refuse_options_of_other_methods(arguments, methods)
+    refuse_options_of_other_methods(arguments, methods)
     parser = _parser(command, methods)
     _preset(parser, values, origin=first.config or f"recipe {first.recipe}")
     return _request(parser.parse_args(list(arguments)).as_dict(), methods)
@@ -83,27 +82,15 @@ def default_folder(experiment: Experiment) -> Path:
     return Path("runs") / re.sub(r"[^\w.+-]+", "-", name)
 
 
-class _Peek(argparse.ArgumentParser):
-    """Reads only what decides which options there are."""
-
-    @classmethod
-    def parse(cls, arguments: Sequence[str]) -> argparse.Namespace:
-        parser = cls(add_help=False, allow_abbrev=False)
-        for option in ("--config", "--recipe", "--method", "--teacher"):
-            parser.add_argument(option)
-        return parser.parse_known_args(list(arguments))[0]
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message.removeprefix("argument ") + ".")
-
-
 def _refuse_teacher(values: dict[str, Any], methods: Sequence[str]) -> None:
     """A run file of `train` says `teacher: null`; anything else belongs to `distill`."""
     if values.pop("teacher", None) or values.pop("method", None) or methods:
         raise UserError("'train' has no teacher and no methods: use 'detdistill distill'.")
 
 
-def _refuse_options_of_other_methods(arguments: Sequence[str], chosen: Sequence[str]) -> None:
+def refuse_options_of_other_methods(
+    arguments: Sequence[str], chosen: Iterable[str], *, option: str = "method"
+) -> None:
     """`--crosskd.cut` without CrossKD is not a typing error, so it gets an answer of its own."""
     words = (re.match(r"--(\w+)\.", argument) for argument in arguments)
     unknown = {word[1] for word in words if word} - {"optimizer", *map(short, chosen)}
@@ -112,7 +99,7 @@ def _refuse_options_of_other_methods(arguments: Sequence[str], chosen: Sequence[
     from detdistill import methods
 
     for name in sorted(unknown.intersection(methods.names())):
-        raise UserError(f"'--{name}.' options belong to method {name!r}: add --method {name}.")
+        raise UserError(f"'--{name}.' options belong to method {name!r}: add --{option} {name}.")
 
 
 def _parser(command: str, methods: Iterable[str]) -> Parser:
@@ -124,7 +111,7 @@ def _parser(command: str, methods: Iterable[str]) -> Parser:
         parser.add_argument("--method", default="", help=METHOD_HELP)
         parser.add_class_arguments(Experiment, None, skip={"methods"})
     for name in methods:
-        _add_method_options(parser, name)
+        add_method_options(parser, name)
     parser.hide_config_options()
     return parser
 
@@ -139,8 +126,8 @@ def _add_run_options(parser: Parser) -> None:
     add("--print_config", action="store_true", help="print the experiment as YAML and stop")
 
 
-def _add_method_options(parser: Parser, name: str) -> None:
-    """Imports what methods need, which takes a second, only if there is a method."""
+def add_method_options(parser: Parser, name: str) -> None:
+    """`--pkd.weight` and so on; what methods need is imported, which takes a second."""
     from detdistill import methods
     from detdistill.cli import hyperparameters
 
@@ -153,20 +140,11 @@ def _preset(parser: Parser, values: Settings, *, origin: str) -> None:
         checked = parser.parse_object(dict(values), defaults=True)
     except UserError as error:
         raise UserError(f"{origin}: {error}") from error
-    parser.set_defaults(dict(_flat(checked.as_dict())))
-
-
-def _flat(values: Settings, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """`{"optimizer": {"lr": 1}}` -> `optimizer.lr` and 1."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield prefix + key, value
+    parser.set_defaults(dict(flat(checked.as_dict())))
 
 
 def _request(values: dict[str, Any], methods: Sequence[str]) -> Request:
-    experiment = _experiment(values, methods)
+    experiment = experiment_of(values, methods)
     return Request(
         experiment=experiment,
         out=Path(values["out"]) if values["out"] else default_folder(experiment),
@@ -176,7 +154,8 @@ def _request(values: dict[str, Any], methods: Sequence[str]) -> Request:
     )
 
 
-def _experiment(values: dict[str, Any], methods: Sequence[str]) -> Experiment:
+def experiment_of(values: dict[str, Any], methods: Sequence[str] = ()) -> Experiment:
+    """The fields of an experiment among parsed values, and the settings of these methods."""
     known = {field.name for field in fields(Experiment)}
     chosen = {key: value for key, value in values.items() if key in known}
     chosen["optimizer"] = Optimizer(**values["optimizer"])

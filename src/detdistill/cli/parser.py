@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections.abc import Iterator, Mapping, Sequence
 from difflib import get_close_matches
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import jsonargparse
 
@@ -60,6 +61,43 @@ class Parser(jsonargparse.ArgumentParser):
         for action in self._actions:
             if action.metavar == "CONFIG":
                 action.help = argparse.SUPPRESS
+
+
+def peek(
+    arguments: Sequence[str], *options: str, several: Sequence[str] = ()
+) -> argparse.Namespace:
+    """Reads only what decides which options there are; None for what was not given.
+
+    Args:
+        arguments: the command line.
+        options: names of options with one value.
+        several: names of options with any number of values.
+
+    Raises:
+        UserError: a value is missing.
+    """
+    parser = _Peek(add_help=False, allow_abbrev=False)
+    for option in options:
+        parser.add_argument(f"--{option}")
+    for option in several:
+        parser.add_argument(f"--{option}", nargs="+")
+    return parser.parse_known_args(list(arguments))[0]
+
+
+class _Peek(argparse.ArgumentParser):
+    """Complains as `Parser` does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise UserError(message.removeprefix("argument ") + ".")
+
+
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """`{"optimizer": {"lr": 1}}` -> `optimizer.lr` and 1."""
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield prefix + key, value
 
 
 def _wrong_value(complaint: str) -> str:

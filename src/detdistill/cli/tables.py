@@ -78,6 +78,42 @@ def _demo_cells(row: Mapping[str, Any]) -> list[str]:
     ]
 
 
+def comparison_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The outcome of a comparison: a table for each student."""
+    accuracy = ("", "AP", "AP50", "gain", "95 %, seeds", "95 %, images", "gap closed")
+    columns = (*accuracy, "steps", "cost", "parameters")
+    settings = dict.fromkeys((row["student"], row["data"]) for row in rows)
+    for student, on in settings:
+        chosen = [row for row in rows if (row["student"], row["data"]) == (student, on)]
+        show(columns, map(_comparison_cells, chosen), title=f"{student} on {on}")
+
+
+def _comparison_cells(row: Mapping[str, Any]) -> list[str]:
+    """Columns of what is not known stay empty."""
+    closed, cost = row["gap_closed"], row["step_cost"]
+    return [
+        row["row"],
+        *(_percent_with_sd(row[name], row[f"{name}_sd"]) for name in ("AP", "AP50")),
+        _percent_with_sd(row["gain"], row["gain_sd"], sign="+"),
+        *(_range(row[f"gain_{of}_low"], row[f"gain_{of}_high"]) for of in ("seeds", "images")),
+        "" if closed is None else f"{closed:.0%}",
+        str(row["steps"]),
+        "" if cost is None else f"{cost:.2f}",
+        "" if row["parameters"] is None else f"{row['parameters']:,.0f}",
+    ]
+
+
+def _percent_with_sd(mean: float | None, sd: float | None, sign: str = "") -> str:
+    if mean is None:
+        return ""
+    text = f"{100 * mean:{sign}.1f}"
+    return text if sd is None else f"{text} ± {100 * sd:.1f}"
+
+
+def _range(low: float | None, high: float | None) -> str:
+    return "" if low is None or high is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
+
+
 def import_table(found: Mapping[str, Any]) -> None:
     """How many tensors were loaded, and the names of those that were not."""
     rows = [

@@ -66,6 +66,25 @@ def distill(**settings: Any) -> dict[str, Any]:  # noqa: ANN401 - fields of Expe
     return _trained("distill", settings)
 
 
+def compare(**settings: Any) -> dict[str, Any]:  # noqa: ANN401 - of an experiment and more
+    """Trains a student alone and with each method over seeds, with two controls, and reports.
+
+    Args:
+        settings: fields of `Experiment` that all trainings share; `methods`, names joined by a plus
+            or their settings by a name of the row; `student` and `teacher`, one or several;
+            `teacher_steps`, `teacher_lr`, `seeds`; `recipe`, `config`, `out`, `parallel`,
+            `resamples`, `overwrite`; and a method's settings under its name, for all rows:
+            `compare(methods=["pkd", "crosskd+pkd"], teacher="gfl-quick-w32", pkd={"weight": 4})`.
+
+    Returns:
+        `rows`, a mapping of raw numbers for each row of the table; `failed`, why trainings failed;
+        and where `report`, `csv` and `markdown` lie.
+    """
+    from detdistill.cli import comparisons
+
+    return comparisons.fulfil(comparisons.from_settings(settings))
+
+
 def fulfil(request: Request) -> dict[str, Any]:
     """Trains what a request asks for."""
     from detdistill.train.loop import train as run

@@ -16,6 +16,8 @@ from typing import Any, Literal, Self, cast
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from detdistill.errors import UserError
 
@@ -27,6 +29,8 @@ NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs
 """The twelve numbers in COCO's order."""
 
 _ALL_AREAS, _MOST_DETECTIONS = 0, -1
+_ANY_AREA = (0.0, 1e10)
+_THRESHOLDS = 10
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,14 +98,84 @@ def evaluate(
         UserError: a detection is incomplete or names an unknown image or category, or there is no
             metrics library.
     """
-    truth = _truth(ground_truth)
-    found = [_result(detection) for detection in detections]
-    _check(truth, found)
+    truth, found = _checked(ground_truth, detections)
     numbers, precision = _LIBRARIES[library or _installed()](truth, found)
     return Metrics(
         **dict(zip(NAMES, map(float, numbers), strict=True)),
         per_class=_per_class(truth["categories"], precision),
     )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassMatches:
+    """What became of the detections of one class, best first, at every IoU threshold."""
+
+    images: Tensor
+    """(D,) places of their images in the ground truth."""
+    correct: Tensor
+    """(T, D) whether they found an object."""
+    ignored: Tensor
+    """(T, D) whether they count neither as right nor as wrong, such as those in crowds."""
+    objects: Tensor
+    """(I,) how many objects of the class each image has."""
+
+
+def match(
+    ground_truth: Record, detections: Iterable[Record], *, library: Library | None = None
+) -> list[ClassMatches]:
+    """Which detections are right, by class; the arguments are those of `evaluate`.
+
+    Raises:
+        UserError: as `evaluate`.
+    """
+    truth, found = _checked(ground_truth, detections)
+    run = _MATCHERS[library or _installed()](truth, found)
+    places = {image["id"]: place for place, image in enumerate(truth["images"])}
+    pictures: dict[int, list[Record]] = {category["id"]: [] for category in truth["categories"]}
+    for picture in run:
+        if picture and tuple(picture["aRng"]) == _ANY_AREA:
+            pictures[picture["category_id"]].append(picture)
+    return [_class_matches(of_class, places) for of_class in pictures.values()]
+
+
+def _class_matches(pictures: Sequence[Record], places: Mapping[int, int]) -> ClassMatches:
+    """Puts the judgements on single images together; equal scores keep the order of images."""
+    pictures = sorted(pictures, key=lambda picture: picture["image_id"])
+    counts = [len(picture["dtScores"]) for picture in pictures]
+    where = torch.tensor([places[picture["image_id"]] for picture in pictures], dtype=torch.long)
+    kept = [np.logical_not(np.asarray(p["gtIgnore"], dtype=bool)).sum() for p in pictures]
+    objects = torch.zeros(len(places), dtype=torch.long)
+    objects[where] = torch.tensor(kept, dtype=torch.long)
+    scores = np.concatenate([np.asarray(p["dtScores"]) for p in pictures] or [np.zeros(0)])
+    order = torch.from_numpy(np.argsort(-scores, kind="mergesort"))
+    matched, ignored = (_side_by_side(pictures, name) for name in ("dtMatches", "dtIgnore"))
+    return ClassMatches(
+        images=where.repeat_interleave(torch.tensor(counts, dtype=torch.long))[order],
+        correct=(matched & ~ignored)[:, order],
+        ignored=ignored[:, order],
+        objects=objects,
+    )
+
+
+def _side_by_side(pictures: Sequence[Record], name: str) -> Tensor:
+    """(T, D) of all images, one after the other."""
+    none = [np.zeros((_THRESHOLDS, 0), dtype=bool)]
+    parts = (np.asarray(picture[name]).reshape(_THRESHOLDS, -1) > 0 for picture in pictures)
+    return torch.from_numpy(np.concatenate([*none, *parts], axis=1))
+
+
+def _checked(
+    ground_truth: Record, detections: Iterable[Record]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Copies that the libraries may write to.
+
+    Raises:
+        UserError: the detections are not of these images.
+    """
+    truth = _truth(ground_truth)
+    found = [_result(detection) for detection in detections]
+    _check(truth, found)
+    return truth, found
 
 
 def _truth(ground_truth: Record) -> dict[str, list[dict[str, Any]]]:
@@ -188,28 +262,49 @@ def _mean(precision: Floats) -> float:
 
 def _hotcoco(truth: dict[str, Any], found: list[dict[str, Any]]) -> tuple[Floats, Floats]:
     """The twelve numbers, and precision by IoU, recall, class, area and detections per image."""
-    import hotcoco
-
-    data = hotcoco.COCO(truth)
-    run = hotcoco.COCOeval(data, data.load_res(found), "bbox")
-    run.evaluate()
+    run = _hotcoco_run(truth, found)
     run.accumulate()
     run.summary_lines()
     arrays = cast("dict[str, Floats]", run.eval)
     return np.asarray(run.stats), arrays["precision"]
 
 
+def _hotcoco_matches(truth: dict[str, Any], found: list[dict[str, Any]]) -> list[Record | None]:
+    """What became of every image, by class and range of areas."""
+    return list(_hotcoco_run(truth, found).evalImgs)
+
+
+def _hotcoco_run(truth: dict[str, Any], found: list[dict[str, Any]]) -> Any:  # noqa: ANN401
+    import hotcoco
+
+    data = hotcoco.COCO(truth)
+    run = hotcoco.COCOeval(data, data.load_res(found), "bbox")
+    run.evaluate()
+    return run
+
+
 def _pycocotools(truth: dict[str, Any], found: list[dict[str, Any]]) -> tuple[Floats, Floats]:
     """As `_hotcoco`."""
-    from pycocotools.cocoeval import COCOeval
-
     with contextlib.redirect_stdout(io.StringIO()):
-        data, results = _indexed(truth), _indexed({**truth, "annotations": _as_objects(found)})
-        run = COCOeval(data, results, "bbox")
-        run.evaluate()
+        run = _pycocotools_run(truth, found)
         run.accumulate()
         run.summarize()
     return np.asarray(run.stats), np.asarray(run.eval["precision"])
+
+
+def _pycocotools_matches(truth: dict[str, Any], found: list[dict[str, Any]]) -> list[Record | None]:
+    """As `_hotcoco_matches`."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        return list(_pycocotools_run(truth, found).evalImgs)
+
+
+def _pycocotools_run(truth: dict[str, Any], found: list[dict[str, Any]]) -> Any:  # noqa: ANN401
+    from pycocotools.cocoeval import COCOeval
+
+    data, results = _indexed(truth), _indexed({**truth, "annotations": _as_objects(found)})
+    run = COCOeval(data, results, "bbox")
+    run.evaluate()
+    return run
 
 
 def _indexed(content: dict[str, Any]) -> Any:  # noqa: ANN401 - the library has no types
@@ -232,3 +327,7 @@ def _as_objects(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
 _LIBRARIES: dict[
     Library, Callable[[dict[str, Any], list[dict[str, Any]]], tuple[Floats, Floats]]
 ] = {"hotcoco": _hotcoco, "pycocotools": _pycocotools}
+_MATCHERS: dict[Library, Callable[[dict[str, Any], list[dict[str, Any]]], list[Record | None]]] = {
+    "hotcoco": _hotcoco_matches,
+    "pycocotools": _pycocotools_matches,
+}

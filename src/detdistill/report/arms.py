@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from detdistill.report.numbers import Sample, sample
+import torch
+from torch import Tensor
+
+from detdistill.report.numbers import Interval, Sample, sample
+from detdistill.report.resampling import resampled
 from detdistill.report.runs import Run
 
 _NOT_THE_TRAINING = {
@@ -79,6 +83,8 @@ class Comparison:
     plain: tuple[Arm, ...]
     """The student without a teacher, for any number of steps."""
     distilled: tuple[Arm, ...]
+    resampled: Mapping[Path, Tensor] = field(default_factory=dict)
+    """AP of each run, by its folder, on resamples of the test images; empty if nobody asked."""
 
     @property
     def arms(self) -> tuple[Arm, ...]:
@@ -120,13 +126,48 @@ class Comparison:
         base = self.baseline(arm)
         return None if base is None or base is arm else difference(arm, base)
 
+    @property
+    def resamples(self) -> int:
+        """How many resamples of the test images there are."""
+        return max(map(len, self.resampled.values()), default=0)
+
+    def gain_over_images(self, arm: Arm) -> Interval | None:
+        """Where the mean gain would lie with other test images like these."""
+        base = self.baseline(arm)
+        if base is None or base is arm:
+            return None
+        seeds = set(arm.seeds).intersection(base.seeds) or {*arm.seeds, *base.seeds}
+        ours, theirs = (self._resampled_ap(which, seeds) for which in (arm, base))
+        return None if ours is None or theirs is None else percentiles(ours - theirs)
+
+    def _resampled_ap(self, arm: Arm, seeds: Collection[int]) -> Tensor | None:
+        """(R,) mean over runs; None if one was not resampled."""
+        found = [self.resampled.get(run.folder) for run in arm.runs if run.seed in seeds]
+        known = [aps for aps in found if aps is not None]
+        return torch.stack(known).mean(0) if known and len(known) == len(found) else None
+
+    def step_ratio(self, arm: Arm) -> float | None:
+        """What a step costs in steps of the student alone: processor time, on a GPU the clock's."""
+        base = self.baseline(arm)
+        costs = [sample([run.step_cost for run in which.runs]) for which in (arm, base) if which]
+        known = [cost.mean for cost in costs if cost]
+        return known[0] / known[1] if len(known) == 2 and known[1] else None  # noqa: PLR2004
+
     def gap_closed(self, arm: Arm) -> float | None:
         """Share of the way from student to teacher; None where there is no way to go."""
         gain, base = self.gain(arm), self.baseline(arm)
         if gain is None or base is None or self.teacher is None:
             return None
-        gap = self.teacher.ap - base.ap
-        return gain.mean / gap if gap >= _SMALL_GAP else None
+        return gap_closed(base.ap + gain.mean, base.ap, self.teacher.ap)
+
+
+def gap_closed(ap: float, student: float, teacher: float) -> float | None:
+    """The share of the way from student to teacher that was made; None if there is no way to go.
+
+    All are fractions.
+    """
+    gap = teacher - student
+    return (ap - student) / gap if gap >= _SMALL_GAP else None
 
 
 def difference(arm: Arm, base: Arm) -> Sample | None:
@@ -138,8 +179,29 @@ def difference(arm: Arm, base: Arm) -> Sample | None:
     return sample(paired or [arm.ap - base.ap])
 
 
-def compare(runs: Sequence[Run]) -> list[Comparison]:
-    """Sorts finished runs into comparisons, in the order in which they were given."""
+def percentiles(values: Tensor) -> Interval:
+    """The middle 95 % of resampled values."""
+    bounds = torch.tensor([0.025, 0.975], dtype=values.dtype)
+    low, high = values.nanquantile(bounds).tolist()
+    return Interval(low, high)
+
+
+def compare(runs: Sequence[Run], *, resamples: int = 0) -> list[Comparison]:
+    """Sorts finished runs into comparisons, in the order in which they were given.
+
+    Args:
+        runs: of any students on any data.
+        resamples: of the test images, for intervals; 0 for none.
+    """
+    found = _comparisons(runs)
+    return [replace(each, resampled=resampled(_runs(each), resamples)) for each in found]
+
+
+def _runs(comparison: Comparison) -> list[Run]:
+    return [run for arm in comparison.students for run in arm.runs]
+
+
+def _comparisons(runs: Sequence[Run]) -> list[Comparison]:
     teachers = _teachers(runs)
     settings: dict[tuple[str, int | None, str], list[Run]] = defaultdict(list)
     for run in runs:

@@ -14,10 +14,12 @@ from detdistill import __version__, files
 from detdistill.report import bars, curves, gallery, overview, sources, table, words
 from detdistill.report.arms import Comparison, compare, teacher_folders
 from detdistill.report.numbers import counted
+from detdistill.report.resampling import RESAMPLES
 from detdistill.report.runs import Run, find_runs, is_run, read_run
 
 _HERE = Path(__file__).parent
 _PAGE = "report.html"
+TITLE = "Distillation report"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +51,10 @@ class Page:
 
     version = __version__
 
-    def __init__(self, runs: Sequence[Run], title: str) -> None:
+    def __init__(self, runs: Sequence[Run], title: str, *, resamples: int = RESAMPLES) -> None:
         self.runs = list(runs)
         self.title = title
-        self.comparisons = compare([run for run in runs if run.finished])
+        self.comparisons = compare([run for run in runs if run.finished], resamples=resamples)
 
     @cached_property
     def headlines(self) -> list[Headline]:
@@ -158,22 +160,46 @@ class Page:
         return Markup((_HERE / "page.js").read_text(encoding="utf-8"))  # noqa: S704
 
 
-def build(folders: Sequence[Path], out: Path, *, title: str = "Distillation report") -> Path:
+def build(
+    folders: Sequence[Path],
+    out: Path,
+    *,
+    title: str = TITLE,
+    resamples: int = RESAMPLES,
+) -> Path:
     """Writes the page and returns where it lies.
 
     Args:
         folders: run folders, or folders that hold run folders.
         out: the HTML file, or an existing folder that gets a `report.html`.
         title: stands small above the headline and in the browser's tab.
+        resamples: of the test images, for the intervals over images; 0 for none.
 
     Raises:
         UserError: a folder is missing or no run folder, a file of a run cannot be read, or the
             page cannot be written.
     """
     out = out / _PAGE if out.is_dir() else out
-    page = Page(_with_teachers(find_runs(folders)), title)
-    files.write_text(out, _template().render(page=page))
+    write(read(folders, title=title, resamples=resamples), out)
     return out
+
+
+def read(folders: Sequence[Path], *, title: str = TITLE, resamples: int = RESAMPLES) -> Page:
+    """Works the page out; the arguments are those of `build`.
+
+    Raises:
+        UserError: a folder is missing or no run folder, or a file of a run cannot be read.
+    """
+    return Page(_with_teachers(find_runs(folders)), title, resamples=resamples)
+
+
+def write(page: Page, out: Path) -> None:
+    """Renders the page.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    files.write_text(out, _template().render(page=page))
 
 
 def _template() -> jinja2.Template:

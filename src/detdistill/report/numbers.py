@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+
+from detdistill.report import student_t
 
 NOTHING = "\u2013"
 """Stands where there is no value: an en dash."""
@@ -12,6 +15,23 @@ NOTHING = "\u2013"
 _MINUTE = 60
 _HOUR = 3600
 _UNITS = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A range that holds the true value with 95 % confidence."""
+
+    low: float
+    high: float
+
+    def points(self) -> str:
+        """A range of fractions in percent points, `+1.2 to +3.4`."""
+        return " to ".join(gained(bound) for bound in (self.low, self.high))
+
+    @property
+    def includes_zero(self) -> bool:
+        """Whether there may be no effect."""
+        return self.low <= 0 <= self.high
 
 
 @dataclass(frozen=True)
@@ -30,6 +50,15 @@ class Sample:
         """The standard deviation over runs (n - 1 below); unknown from a single run."""
         return statistics.stdev(self.values) if len(self.values) > 1 else None
 
+    @property
+    def interval(self) -> Interval | None:
+        """Of the mean, by Student's t; unknown from a single run."""
+        if self.sd is None:
+            return None
+        size = len(self.values)
+        margin = student_t.bound(size - 1) * self.sd / math.sqrt(size)
+        return Interval(self.mean - margin, self.mean + margin)
+
     def points(self) -> str:
         """A fraction in percent points, `55.3` or `55.3 ± 1.1`."""
         return with_sd(self.mean, self.sd, scale=100)
@@ -41,15 +70,22 @@ def sample(values: Sequence[float | None]) -> Sample | None:
     return Sample(known) if known else None
 
 
-def with_sd(mean: float, sd: float | None, *, scale: float = 1, digits: int = 1) -> str:
-    """`55.3`, or `55.3 ± 1.1` where a deviation is known."""
-    text = f"{_signed(mean * scale, digits)}"
+def with_sd(
+    mean: float, sd: float | None, *, scale: float = 1, digits: int = 1, sign: bool = False
+) -> str:
+    """`55.3`, or `55.3 ± 1.1` where a deviation is known; of a difference also `+55.3`."""
+    text = _signed(mean * scale, digits, plus=sign)
     return text if sd is None else f"{text} ± {sd * scale:.{digits}f}"
 
 
 def points(fraction: float) -> str:
     """A fraction in percent points with one decimal: `55.3`."""
     return _signed(fraction * 100, 1)
+
+
+def gained(fraction: float) -> str:
+    """A difference in percent points with its sign: `+1.2`."""
+    return with_sd(fraction, None, scale=100, sign=True)
 
 
 def share(fraction: float) -> str:
@@ -86,9 +122,9 @@ def listed(words: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(words[:-1]), *words[-1:]]))
 
 
-def _signed(value: float, digits: int) -> str:
-    """With a true minus sign, and no minus before zero."""
-    text = f"{value:.{digits}f}"
+def _signed(value: float, digits: int, *, plus: bool = False) -> str:
+    """With a true minus sign, or a plus where it is asked for, and no sign before zero."""
+    text = f"{value:+.{digits}f}" if plus else f"{value:.{digits}f}"
     if float(text) == 0:
-        text = text.lstrip("-")
+        text = text.lstrip("+-")
     return text.replace("-", "\u2212")

@@ -90,6 +90,17 @@ class Run:
         """A number of what the training took."""
         return _number(self.evaluation.get("cost", {}), name)
 
+    @property
+    def step_cost(self) -> float | None:
+        """Milliseconds of a step: of processor time, or on a GPU by the clock.
+
+        Busy neighbours stretch the clock's time, not the processor's.
+        """
+        if self.environment.get("gpu"):
+            return self.cost("step_ms")
+        seconds, steps = self.cost("cpu_seconds"), _number(self.evaluation, "step")
+        return 1e3 * seconds / steps if seconds is not None and steps else None
+
     def fact(self, name: str) -> float | None:
         """A number of the detector's size and speed."""
         return _number(self.evaluation.get("facts", {}), name)

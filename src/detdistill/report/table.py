@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 from detdistill.report import numbers, sources
 from detdistill.report.arms import Arm, Comparison, Role
@@ -44,6 +44,11 @@ class Cell:
 
     text: str
     best: bool = False
+
+    @classmethod
+    def of(cls, text: str | None) -> Self:
+        """A dash where there is no value."""
+        return cls(text=NOTHING if text is None else text)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,6 +101,8 @@ _ACCURACY_GROUPS = (
         name="Distillation",
         columns=(
             Column(name="Gain", meaning="AP over the student alone after as many steps"),
+            Column(name="95 %, seeds", meaning="interval of the gain over seeds (Student's t)"),
+            Column(name="95 %, images", meaning="the same over resampled test images"),
             Column(name="Gap closed", meaning="the gain as a share of the teacher's lead in AP"),
         ),
     ),
@@ -115,11 +122,22 @@ _COST_GROUPS = (
         columns=(
             Column(name="Steps", meaning="updates of the weights"),
             Column(name="Step", meaning="median time of a step"),
+            Column(name="Cost", meaning="a step in steps of the student alone, teacher included"),
             Column(name="Time", meaning="wall clock of the training"),
             Column(name="CPU time", meaning="over all cores"),
             Column(name="Memory", meaning="peak of the training process"),
         ),
     ),
+)
+
+
+_SEVERAL = (
+    "Values with ± are mean and standard deviation over n seeds; gains are of equal seeds, with an "
+    "interval by Student's t."
+)
+_IMAGES = (
+    "The interval over images has the middle 95 % of {:,} resamples of the test images, the same "
+    "for all runs, with AP counted anew on each."
 )
 
 
@@ -176,14 +194,20 @@ def _detail(comparison: Comparison, arm: Arm) -> str:
 
 def _accuracy(comparison: Comparison, arm: Arm) -> list[Cell]:
     cells = [_metric(comparison, arm, name) for name in _ACCURACY]
-    taught = arm.role is Role.DISTILLED
-    gain = comparison.gain(arm) if taught else None
-    gap = comparison.gap_closed(arm) if taught else None
-    return [
-        *cells,
-        Cell(text=NOTHING if gain is None else f"{'+' if gain.mean > 0 else ''}{gain.points()}"),
-        Cell(text=NOTHING if gap is None else numbers.share(gap)),
-    ]
+    return [*cells, *map(Cell.of, _distillation(comparison, arm))]
+
+
+def _distillation(comparison: Comparison, arm: Arm) -> Iterator[str | None]:
+    """What a teacher added, how sure that is, and how far it went."""
+    gain = comparison.gain(arm) if arm.role is Role.DISTILLED else None
+    if gain is None:
+        yield from (None,) * len(_ACCURACY_GROUPS[-1].columns)
+        return
+    gap = comparison.gap_closed(arm)
+    yield numbers.with_sd(gain.mean, gain.sd, scale=100, sign=True)
+    for interval in (gain.interval, comparison.gain_over_images(arm)):
+        yield interval.points() if interval else None
+    yield None if gap is None else numbers.share(gap)
 
 
 def _metric(comparison: Comparison, arm: Arm, name: str) -> Cell:
@@ -201,8 +225,8 @@ def _is_best(value: Sample, comparison: Comparison, arm: Arm, name: str) -> bool
     return arm.role is not Role.TEACHER and bool(means) and shown >= round(max(means), 3)
 
 
-def _costs(_comparison: Comparison, arm: Arm) -> list[Cell]:
-    return [*_detector(arm), *_training(arm)]
+def _costs(comparison: Comparison, arm: Arm) -> list[Cell]:
+    return [*_detector(arm), *_training(comparison, arm)]
 
 
 def _detector(arm: Arm) -> list[Cell]:
@@ -214,10 +238,12 @@ def _detector(arm: Arm) -> list[Cell]:
     ]
 
 
-def _training(arm: Arm) -> list[Cell]:
+def _training(comparison: Comparison, arm: Arm) -> list[Cell]:
+    ratio = comparison.step_ratio(arm) if arm.role is Role.DISTILLED else None
     return [
         Cell(text=f"{arm.first.steps:,}"),
         _cost(arm, "step_ms", lambda value: f"{value:.0f} ms"),
+        Cell.of(None if ratio is None else f"\u00d7\u00a0{ratio:.2f}"),
         _cost(arm, "seconds", numbers.duration),
         _cost(arm, "cpu_seconds", numbers.duration),
         _cost(arm, "peak_memory_mb", _megabytes),
@@ -251,7 +277,10 @@ def notes(comparisons: Sequence[Comparison]) -> list[str]:
     """How the numbers were measured, as far as the runs wrote it down."""
     arms = [arm for comparison in comparisons for arm in comparison.arms]
     several = any(len(arm.runs) > 1 for arm in arms)
-    seeds = ["Values with ± are mean and standard deviation over n seeds."] if several else []
+    seeds = [_SEVERAL] if several else []
+    resamples = max((comparison.resamples for comparison in comparisons), default=0)
+    if resamples:
+        seeds.append(_IMAGES.format(resamples))
     facts = [run.evaluation["facts"] for arm in arms for run in arm.runs if run.latency]
     if not facts:
         return seeds

@@ -106,9 +106,26 @@ def warnings(comparisons: Sequence[Comparison], unfinished: Sequence[Run]) -> li
 def _about(comparison: Comparison) -> Iterator[str]:
     yield from _about_test(comparison)
     yield from filter(None, (_doubt(comparison, arm) for arm in comparison.distilled))
+    yield from _about_intervals(comparison)
     yield from _about_controls(comparison)
     yield from _about_seeds(comparison)
     yield from _about_teacher(comparison)
+
+
+def _about_intervals(comparison: Comparison) -> Iterator[str]:
+    """Gains of which one of the two intervals leaves room for no gain at all."""
+    gains = [(arm, comparison.gain(arm)) for arm in comparison.distilled]
+    found = {
+        "seeds": [(arm, gain.interval) for arm, gain in gains if gain],
+        "test images": [(arm, comparison.gain_over_images(arm)) for arm, _ in gains],
+    }
+    for what, intervals in found.items():
+        unsure = [arm.label for arm, interval in intervals if interval and interval.includes_zero]
+        if unsure:
+            yield (
+                f"{listed(unsure)}: the 95 % interval of the gain over {what} includes zero, so "
+                "there may be no gain."
+            )
 
 
 def _about_test(comparison: Comparison) -> Iterator[str]:

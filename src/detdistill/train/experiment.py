@@ -145,8 +145,8 @@ def _require(holds: bool, name: str, value: object, what: str) -> None:
 
 def to_dict(experiment: Experiment) -> dict[str, Any]:
     """Plain values, as YAML and JSON have them."""
-    plain: dict[str, Any] = _plain(asdict(experiment))
-    return plain
+    values: dict[str, Any] = plain(asdict(experiment))
+    return values
 
 
 def from_dict(values: Mapping[str, Any]) -> Experiment:
@@ -207,11 +207,12 @@ def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
             yield prefix + name, value
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401 - any nesting of plain values
+def plain(value: Any) -> Any:  # noqa: ANN401 - any nesting of settings
+    """Settings with tuples as lists and names as texts."""
     if isinstance(value, Mapping):
-        return {str(key): _plain(entry) for key, entry in value.items()}
+        return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple, set, frozenset)):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     return value
 
 

@@ -1,0 +1,222 @@
+"""Methods beside each other: the same students, data and seeds, always with two controls.
+
+The student alone is trained for as many steps, which shows what a teacher adds to a step, and for
+as long as the costliest method takes, which shows what longer training would have added instead.
+Every training is an ordinary run in an ordinary folder; a comparison only says which, and in what
+order. What has finished is kept, so an interrupted comparison goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from detdistill import grid, progress
+from detdistill.errors import UserError
+from detdistill.report.runs import read_run
+from detdistill.train import experiment as experiments
+from detdistill.train.experiment import Experiment
+
+ALONE, EQUAL_COMPUTE = "alone", "equal-compute"
+
+Methods = Mapping[str, dict[str, Any]]
+"""Names of methods that work together, with the settings of each."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """A student, and whom it learns from."""
+
+    student: Experiment
+    """Its training without a teacher; the seed is the comparison's."""
+    teacher: Experiment | str
+    """The training that comes first, or a run folder or `.safetensors` file that is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What is compared: every pair with all methods, at every seed."""
+
+    pairs: tuple[Pair, ...]
+    methods: Mapping[str, Methods]
+    """The rows of the table by name."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """What became of a comparison."""
+
+    finished: tuple[Path, ...]
+    """Run folders: the teachers that were trained, then seed by seed, the controls last."""
+    failed: tuple[str, ...]
+    """Why trainings failed, a sentence each."""
+
+
+def run(
+    plan: Plan, folder: Path, *, workers: int | None = None, overwrite: bool = False
+) -> Outcome:
+    """Trains everything that is not there yet; a training that fails does not stop the others.
+
+    Args:
+        plan: what is compared.
+        folder: gets a run folder for each training.
+        workers: trainings at a time; None for the number of cores.
+        overwrite: train anew what is there already.
+
+    Raises:
+        UserError: a folder holds another run, or no training succeeded.
+        KeyboardInterrupt: after the trainings have saved where they are.
+    """
+    failed: list[UserError] = []
+    jobs = first_jobs(plan, folder)
+    grid.run(jobs, workers=workers, overwrite=overwrite, on_failure=failed.append)
+    longer = controls(plan, folder)
+    grid.run(longer, workers=workers, overwrite=overwrite, on_failure=failed.append)
+    done = [job.folder for job in (*jobs, *longer) if _is_finished(job.folder)]
+    if not done:
+        raise UserError(f"No training succeeded. The first failed so: {failed[0]}")
+    return Outcome(finished=tuple(done), failed=tuple(map(str, failed)))
+
+
+def check(plan: Plan) -> None:
+    """Refuses, before anything is trained, a plan that cannot work.
+
+    Raises:
+        UserError: a student or a seed is there twice or not at all, or a name or setting is wrong.
+    """
+    students = [_word(pair.student.student) for pair in plan.pairs]
+    for what, values in (("student", students), ("seed", plan.seeds)):
+        if len(set(values)) < len(values):
+            raise UserError(f"A {what} is there twice: {', '.join(map(str, values))}.")
+    if not (plan.pairs and plan.methods and plan.seeds):
+        raise UserError("A comparison needs a student, a method and a seed, at least one of each.")
+    from detdistill.interop.checkpoint import locate
+
+    for job in first_jobs(replace(plan, seeds=plan.seeds[:1]), Path()):
+        _check(job.experiment)
+    for teacher in {pair.teacher for pair in plan.pairs if isinstance(pair.teacher, str)}:
+        locate(teacher)
+
+
+def _check(training: Experiment) -> None:
+    """What can be checked of a training while its teacher may not be there yet."""
+    from detdistill.train import assembly, start
+
+    experiments.check(training)
+    assembly.parse_methods(training)
+    start.weights_of(training)
+
+
+def first_jobs(plan: Plan, folder: Path) -> list[grid.Job]:
+    """The teachers, then seed by seed, so that a stopped comparison has whole seeds."""
+    teachers = (_teacher_job(pair.teacher, folder) for pair in plan.pairs)
+    arms = {ALONE: {}, **plan.methods}
+    students = [
+        _student_job(pair, name, methods, seed, folder)
+        for seed in plan.seeds
+        for pair in plan.pairs
+        for name, methods in arms.items()
+    ]
+    return [*{job.name: job for job in teachers if job}.values(), *students]
+
+
+def controls(plan: Plan, folder: Path) -> list[grid.Job]:
+    """The students alone, for as many steps as their costliest method's compute pays for.
+
+    The teacher's forward pass is part of that compute, the teacher's own training is not. The
+    steps stand in the folder's name: with a costlier method, the control is another training.
+    """
+    found = []
+    for pair in plan.pairs:
+        steps = _equal_compute_steps(plan, pair, folder)
+        longer = replace(pair, student=replace(pair.student, steps=steps or pair.student.steps))
+        name = f"{EQUAL_COMPUTE}-{steps}"
+        found += [_student_job(longer, name, {}, seed, folder) for seed in plan.seeds if steps]
+    return found
+
+
+def lasting(training: Experiment, steps: int) -> Experiment:
+    """The same training with other steps, a tenth of them for warm-up."""
+    optimizer = replace(training.optimizer, warmup_steps=steps // 10)
+    return replace(training, steps=steps, optimizer=optimizer)
+
+
+def equal_compute_steps(steps: int, alone: Sequence[Path], costliest: Sequence[Path]) -> int:
+    """Steps of the student alone that cost as much as `steps` of other runs; never fewer.
+
+    Args:
+        steps: of both.
+        alone: run folders of the student alone, at one seed or several.
+        costliest: the same of what is to be paid for.
+    """
+    ratio = _median_cost(costliest) / _median_cost(alone)
+    return max(steps, round(steps * ratio))
+
+
+def teacher_folder(pair: Pair, folder: Path) -> Path:
+    """Where the teacher's run lies, or the checkpoint that was named."""
+    job = _teacher_job(pair.teacher, folder)
+    return job.folder if job else Path(str(pair.teacher))
+
+
+def student_folder(pair: Pair, name: str, seed: int, folder: Path) -> Path:
+    """Where a row's run lies: `gfl-quick-w8-pkd-s0`."""
+    return folder / f"{_word(pair.student.student)}-{_word(name)}-s{seed}"
+
+
+def _equal_compute_steps(plan: Plan, pair: Pair, folder: Path) -> int | None:
+    """Of one pair; None while there is no finished run of the student alone or of any method."""
+    alone, *others = (_finished(plan, pair, name, folder) for name in (ALONE, *plan.methods))
+    taught = [runs for runs in others if runs]
+    if not alone or not taught:
+        return None
+    return equal_compute_steps(pair.student.steps, alone, max(taught, key=_median_cost))
+
+
+def _finished(plan: Plan, pair: Pair, name: str, folder: Path) -> list[Path]:
+    """A row's runs that have come to their end."""
+    runs = (student_folder(pair, name, seed, folder) for seed in plan.seeds)
+    return [run for run in runs if _is_finished(run)]
+
+
+def _is_finished(run: Path) -> bool:
+    return progress.read(run).state == "finished"
+
+
+def _median_cost(folders: Sequence[Path]) -> float:
+    """Of a step of finished runs."""
+    return median(filter(None, (read_run(folder).step_cost for folder in folders)))
+
+
+def _student_job(pair: Pair, name: str, methods: Methods, seed: int, folder: Path) -> grid.Job:
+    """One training of a row, behind its teacher's."""
+    run = student_folder(pair, name, seed, folder)
+    training = replace(pair.student, seed=seed)
+    if not methods:
+        return grid.Job(name=run.name, experiment=training, folder=run)
+    teacher = str(teacher_folder(pair, folder))
+    first = _teacher_job(pair.teacher, folder)
+    return grid.Job(
+        name=run.name,
+        experiment=replace(training, teacher=teacher, methods=dict(methods)),
+        folder=run,
+        after=(first.name,) if first else (),
+    )
+
+
+def _teacher_job(teacher: Experiment | str, folder: Path) -> grid.Job | None:
+    """Its training; None for a checkpoint."""
+    if isinstance(teacher, str):
+        return None
+    name = f"teacher-{_word(teacher.student)}"
+    return grid.Job(name=name, experiment=teacher, folder=folder / name)
+
+
+def _word(name: str) -> str:
+    """A name, or the last part of a path, as part of a folder's name."""
+    return re.sub(r"[^\w.+-]+", "-", Path(name).name.removesuffix(".safetensors"))

@@ -1,0 +1,171 @@
+"""Comparisons, with trainings of two steps."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+import detdistill
+from detdistill import compare, progress
+from detdistill.cli import comparisons
+from detdistill.compare import Pair, Plan
+from detdistill.errors import UserError
+from detdistill.train.experiment import Experiment, Optimizer
+
+SOURCE = Path(detdistill.__file__).resolve().parents[1]
+MICRO = [
+    *("--data", "shapes:tiny", "--images", "16", "--batch_size", "4", "--resamples", "20"),
+    *("--student", "gfl-mini-w8", "--teacher", "gfl-mini-w16"),
+]
+
+
+def plan(**changes: object) -> Plan:
+    training = Experiment(
+        data="shapes:tiny", images=16, steps=2, batch_size=4, student="gfl-mini-w8",
+        optimizer=Optimizer(warmup_steps=0),
+    )  # fmt: skip
+    pair = Pair(student=training, teacher=replace(training, student="gfl-mini-w16"))
+    settings: dict[str, object] = {"methods": {"pkd": {"pkd": {}}}, "seeds": (0, 1)}
+    return Plan(pairs=(pair,), **{**settings, **changes})  # type: ignore[arg-type]
+
+
+def finished(folder: Path, *, step_ms: float, steps: int = 2) -> None:
+    """A run folder as far as a comparison reads it."""
+    folder.mkdir(parents=True)
+    cost = {"cpu_seconds": steps * step_ms / 1e3, "step_ms": 9 * step_ms}
+    files = {
+        "experiment.yaml": {"steps": steps},
+        "status.json": {"state": "finished", "step": steps, "steps": steps},
+        "environment.json": {"gpu": None},
+        "evaluation.json": {"step": steps, "cost": cost},
+    }
+    for name, content in files.items():
+        (folder / name).write_text(json.dumps(content))
+
+
+def test_trainings_are_ordered_so_that_a_stopped_comparison_has_whole_seeds() -> None:
+    names = [job.name for job in compare.first_jobs(plan(), Path("out"))]
+    assert names == [
+        "teacher-gfl-mini-w16",
+        *("gfl-mini-w8-alone-s0", "gfl-mini-w8-pkd-s0"),
+        *("gfl-mini-w8-alone-s1", "gfl-mini-w8-pkd-s1"),
+    ]
+    assert compare.first_jobs(plan(), Path("out"))[2].after == ("teacher-gfl-mini-w16",)
+
+
+def test_the_control_is_paid_as_much_as_the_costliest_method_takes(tmp_path: Path) -> None:
+    methods = {"pkd": {"pkd": {}}, "crosskd": {"crosskd": {}}}
+    chosen = plan(methods=methods)
+    assert compare.controls(chosen, tmp_path) == []
+    for seed in (0, 1):
+        for name, step_ms in (("alone", 10), ("pkd", 15), ("crosskd", 25)):
+            folder = compare.student_folder(chosen.pairs[0], name, seed, tmp_path)
+            finished(folder, step_ms=step_ms)
+    jobs = compare.controls(chosen, tmp_path)
+    assert [job.name for job in jobs] == [f"gfl-mini-w8-equal-compute-5-s{s}" for s in (0, 1)]
+    assert [(job.experiment.steps, job.experiment.seed) for job in jobs] == [(5, 0), (5, 1)]
+    assert jobs[0].experiment.teacher is None
+
+
+def test_a_control_is_never_shorter(tmp_path: Path) -> None:
+    for name, step_ms in (("alone", 10), ("pkd", 9)):
+        finished(tmp_path / name, step_ms=step_ms)
+    assert compare.equal_compute_steps(100, [tmp_path / "alone"], [tmp_path / "pkd"]) == 100
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"seeds": (0, 0)}, "seed is there twice"),
+        ({"seeds": ()}, "at least one of each"),
+        ({"methods": {"a": {"pkdd": {}}}}, "pkdd"),
+        ({"methods": {"a": {"pkd": {"wait": 1}}}}, "wait"),
+        ({"pairs": plan().pairs * 2}, "student is there twice"),
+        ({"pairs": (replace(plan().pairs[0], teacher="runs/none"),)}, "runs/none"),
+    ],
+)
+def test_a_plan_that_cannot_work_is_refused_before_anything_is_trained(
+    changes: dict[str, object], said: str
+) -> None:
+    with pytest.raises(UserError, match=said):
+        compare.check(replace(plan(), **changes))  # type: ignore[arg-type]
+
+
+def test_words_yaml_and_python_make_the_same_plan(tmp_path: Path) -> None:
+    words = ["--methods", "pkd", "crosskd+pkd", "--pkd.weight", "2", "--steps", "50"]
+    request = comparisons.from_arguments([*words, *MICRO, "--teacher_lr", "0.002"])
+    file = tmp_path / "comparison.yaml"
+    file.write_text(comparisons.written(request))
+    assert comparisons.from_arguments(["--config", str(file)]).plan == request.plan
+    assert comparisons.from_settings(yaml.safe_load(file.read_text())).plan == request.plan
+    (pair,) = request.plan.pairs
+    assert isinstance(pair.teacher, Experiment)
+    assert (pair.teacher.steps, pair.teacher.optimizer.lr) == (100, 0.002)
+    assert (pair.student.optimizer.warmup_steps, pair.teacher.optimizer.warmup_steps) == (5, 10)
+    assert request.plan.methods["crosskd+pkd"] == {"crosskd": {}, "pkd": {"weight": 2.0}}
+
+
+def test_a_row_of_a_file_has_its_own_name_and_settings() -> None:
+    rows = {"weak": {"pkd": {"weight": 1.0}}, "kd": None}
+    request = comparisons.from_settings({"methods": rows, "teacher": "gfl-quick-w32"})
+    assert request.plan.methods == {"weak": {"pkd": {"weight": 1.0}}, "kd": {"kd": {}}}
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ([], "name the methods"),
+        (["--methods", "pkd"], "1 student and 0 teachers"),
+        (["--methods", "pkd", "--teacher", "t", "--crosskd.cut", "1"], "add --methods crosskd"),
+        (["--methods", "pkd", "--stepps", "3"], "Did you mean '--steps'"),
+    ],
+)
+def test_mistakes_are_answered(words: list[str], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        comparisons.from_arguments(words)
+
+
+def test_a_comparison_that_is_killed_goes_on_and_ends_with_tables_and_a_report(
+    tmp_path: Path,
+) -> None:
+    words = ["compare", "--methods", "pkd", *MICRO, "--steps", "2", "--seeds", "0", "1"]
+    command = [sys.executable, "-m", "detdistill", *words, "--parallel", "1", "--out", "grid"]
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
+    first = tmp_path / "grid" / "gfl-mini-w8-alone-s0"
+    parent = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
+    _wait_until_finished(first, parent)
+    parent.send_signal(signal.SIGINT)
+    parent.wait(timeout=120)
+    before = (first / "evaluation.json").stat().st_mtime_ns
+    assert not (tmp_path / "grid" / "report.html").exists()
+
+    done = subprocess.run(
+        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert (first / "evaluation.json").stat().st_mtime_ns == before
+    assert "kept" in done.stderr
+    assert "95 %, seeds" in done.stdout
+    with (tmp_path / "grid" / "comparison.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    roles = [row["role"] for row in rows]
+    assert roles == ["teacher", "alone", "equal_compute", "distilled"]
+    assert {row["seeds"] for row in rows[1:]} == {"0 1"}
+    assert "Student alone (equal compute)" in (tmp_path / "grid" / "comparison.md").read_text()
+    assert (tmp_path / "grid" / "report.html").stat().st_size > 10_000
+
+
+def _wait_until_finished(folder: Path, parent: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + 300
+    while progress.read(folder).state != "finished":
+        assert time.monotonic() < deadline
+        assert parent.poll() is None
+        time.sleep(0.05)
