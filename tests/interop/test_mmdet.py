@@ -76,7 +76,7 @@ def test_a_plain_state_dict_needs_a_description_and_classes(tmp_path: Path) -> N
         mmdet.load(file)
     with pytest.raises(UserError, match="--config"):
         mmdet.load(file, classes=CLASSES)
-    with pytest.raises(UserError, match="num_classes = 5"):
+    with pytest.raises(UserError, match="knows 5 classes, but 1"):
         mmdet.load(file, classes=["one"], config=config)
     found = mmdet.load(file, classes=CLASSES, config=config)
     assert same(found.detector.state_dict(), weights(GFL))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -42,6 +43,9 @@ def load(
         UserError: the file is not allowed or damaged, or does not fit what can be built here.
     """
     names = coco_names() if classes is not None and list(classes) == [COCO] else classes
+    twice = [name for name, count in Counter(names or ()).items() if count > 1]
+    if twice:
+        raise UserError(f"--classes names {twice[0]!r} twice: classes are told apart by name.")
     if source == "mmdet":
         if norm_eps is not None:
             raise UserError("--norm_eps is for torchvision's files: MMDetection's norms are known.")

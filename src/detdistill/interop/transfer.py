@@ -130,6 +130,7 @@ def transfer(
             target.copy_(tensor)
             loaded.append(name)
             filled[place.name] += target.numel()
+    _require_finite(weights)
     report = Report(
         loaded=tuple(loaded),
         missing=tuple(
@@ -142,6 +143,15 @@ def transfer(
     if not (report.complete or (partial and loaded)):
         raise UserError(_refusal(report))
     return report
+
+
+def _require_finite(weights: Mapping[str, Tensor]) -> None:
+    wrong = [name for name, tensor in weights.items() if not tensor.isfinite().all()]
+    if wrong:
+        raise UserError(
+            f"{len(wrong)} tensors hold NaN or infinity ({_some(wrong)}): the training had failed "
+            "when this checkpoint was written. Take an earlier one."
+        )
 
 
 def _refusal(report: Report) -> str:

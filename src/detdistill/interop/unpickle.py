@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import warnings
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,6 +39,7 @@ INERT = (
     "numpy.dtype",
 )
 """Names in the training logs of MMEngine's checkpoints. `getattr` finds methods of the first."""
+ALLOWED: list[Any] = [(Inert, name) for name in INERT]
 
 
 def read(path: Path) -> Any:  # noqa: ANN401 - anything may be pickled
@@ -49,12 +51,14 @@ def read(path: Path) -> Any:  # noqa: ANN401 - anything may be pickled
     if not path.is_file():
         raise UserError(f"There is no file {path}.")
     try:
-        with torch.serialization.safe_globals([(Inert, name) for name in INERT]):
+        with warnings.catch_warnings(), torch.serialization.safe_globals(ALLOWED):
+            warnings.filterwarnings("ignore", "Detected pickle protocol")
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refusal(path, str(error)) from error
     except Exception as error:  # damaged bytes can raise anything
-        raise _damaged(path, error) from error
+        words = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
+        raise _damaged(path, words if " " in words else "it ends too early") from error
 
 
 def _refusal(path: Path, complaint: str) -> UserError:
@@ -64,11 +68,8 @@ def _refusal(path: Path, complaint: str) -> UserError:
             f"{path} wants {named[1]!r}, which is not among the names that a checkpoint may use; "
             "nothing of it was run. Only load files from people whom you trust."
         )
-    return _damaged(path, complaint)
+    return _damaged(path, "its bytes mean nothing")
 
 
-def _damaged(path: Path, reason: object) -> UserError:
-    words = " ".join(str(reason).split()).partition(". ")[0].rstrip(".")
-    return UserError(
-        f"{path} is cut short, or no checkpoint of PyTorch ({words or 'it ends too early'})."
-    )
+def _damaged(path: Path, reason: str) -> UserError:
+    return UserError(f"{path} is cut short, or no checkpoint of PyTorch ({reason}).")

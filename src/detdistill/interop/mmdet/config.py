@@ -58,7 +58,7 @@ def parse(text: str, origin: str) -> Config:
         name = statement.targets[0].id
         try:
             values[name] = _value(statement.value, values)
-        except _NotPlainError as error:
+        except (_NotPlainError, RecursionError) as error:
             values.pop(name, None)
             if name == "model":
                 raise UserError(
@@ -80,7 +80,10 @@ def _with_bases(path: Path, seen: tuple[Path, ...]) -> Config:
     own = parse(text, str(path))
     bases = own.pop("_base_", [])
     merged: Config = {}
-    for base in [bases] if isinstance(bases, str) else bases:
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list | tuple) or not all(isinstance(base, str) for base in bases):
+        raise UserError(f"{path}: _base_ is {bases!r}, not a file or a list of files.")
+    for base in bases:
         file = (path.parent / base).resolve()
         merged = _merged(merged, _with_bases(file, (*seen, path)))
     return _merged(merged, own)
@@ -112,7 +115,7 @@ def _value(node: ast.expr, names: Config) -> Any:  # noqa: ANN401, PLR0911 - any
             given = [(ast.Constant(k.arg) if k.arg else None, k.value) for k in keywords]
             return _dictionary(given, names)
         case ast.UnaryOp(op=ast.USub(), operand=operand):
-            return -_value(operand, names)
+            return _arithmetic(operator.mul, -1, _value(operand, names))
         case ast.BinOp(left=left, op=op, right=right) if type(op) in OPERATIONS:
             return _arithmetic(OPERATIONS[type(op)], _value(left, names), _value(right, names))
         case ast.Name(id=name) if name in names:
@@ -125,8 +128,18 @@ def _dictionary(pairs: Iterable[tuple[ast.expr | None, ast.expr]], names: Config
     found: Config = {}
     for key, node in pairs:
         value = _value(node, names)
-        found |= value if key is None else {_value(key, names): value}
+        spread = value if key is None else {_key(key, names): value}
+        if not isinstance(spread, dict):
+            raise _NotPlainError(f"'**{ast.unparse(node)}'")
+        found |= spread
     return found
+
+
+def _key(node: ast.expr, names: Config) -> str | int:
+    key = _value(node, names)
+    if not isinstance(key, str | int):
+        raise _NotPlainError(f"the key {key!r}")
+    return key
 
 
 def _arithmetic(operation: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:  # noqa: ANN401
@@ -135,4 +148,7 @@ def _arithmetic(operation: Callable[[Any, Any], Any], left: Any, right: Any) -> 
     lists = isinstance(left, list | tuple) and type(left) is type(right)
     if not numbers and not (lists and operation is operator.add):
         raise _NotPlainError("arithmetic of other things than numbers")
-    return operation(left, right)
+    try:
+        return operation(left, right)
+    except ArithmeticError as error:
+        raise _NotPlainError(f"arithmetic that fails ({error})") from error

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from detdistill import detectors
-from detdistill.detectors import AnyArchitecture
+from detdistill.detectors import AnyArchitecture, Detector
 from detdistill.errors import UserError
 from detdistill.interop import unpickle
 from detdistill.interop.mmdet import config as configs
@@ -84,15 +84,17 @@ def load(
         UserError: the file is not allowed or damaged, its detector cannot be built here, or its
             weights do not fit.
     """
+    if config is not None and preset is not None:
+        raise UserError("Say what the checkpoint is with --config or with --preset, not both.")
     checkpoint = unpickle.read(path)
     stored, left_out = _weights(checkpoint, path)
-    meta = checkpoint.get("meta") or {}
+    meta = _mapping(checkpoint.get("meta"))
     names = tuple(classes or _classes(meta, path))
     content: configs.Config = {}
     if preset is None:
         content = configs.read_file(config) if config else _config(meta, path)
-    architecture = detectors.describe(preset, names) if preset else describe(content, names)
-    detector = detectors.from_architecture(architecture)
+    detector = detectors.build(preset, names) if preset else _fresh(content, names)
+    architecture = detector.architecture
     weights = READERS[architecture.family].prepare(stored, architecture)
     report = transfer(weights, detector, rules(architecture), partial=partial)
     return Imported(
@@ -118,6 +120,18 @@ def describe(config: configs.Config, classes: tuple[str, ...]) -> AnyArchitectur
     return DENSE.describe(config, model, classes)
 
 
+def _fresh(config: configs.Config, classes: tuple[str, ...]) -> Detector:
+    """The detector that a config describes, not trained."""
+    try:
+        return detectors.from_architecture(describe(config, classes))
+    except UserError:
+        raise
+    except Exception as error:  # values of wrong types or sizes can raise anything
+        raise UserError(
+            f"The config describes a model that cannot be built: {type(error).__name__}, {error}."
+        ) from error
+
+
 def rules(architecture: AnyArchitecture) -> Rules:
     """What MMDetection calls a detector's weights."""
     return READERS[architecture.family].names(architecture)
@@ -129,8 +143,8 @@ def _notes(architecture: AnyArchitecture, config: configs.Config) -> tuple[str, 
 
 def _weights(checkpoint: Any, path: Path) -> tuple[dict[str, Tensor], tuple[str, ...]]:  # noqa: ANN401
     """The detector's tensors by MMDetection's names, and what was left out, in words."""
-    state = checkpoint.get("state_dict", checkpoint) if isinstance(checkpoint, Mapping) else {}
-    tensors = {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    state = _mapping(_mapping(checkpoint).get("state_dict", checkpoint))
+    tensors = {str(name): value for name, value in state.items() if isinstance(value, Tensor)}
     if not tensors:
         raise UserError(f"{path} holds no weights: it has no 'state_dict', nor is it one.")
     tensors = _unwrapped(tensors)
@@ -153,11 +167,16 @@ def _unwrapped(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _classes(meta: Mapping[str, Any], path: Path) -> Sequence[str]:
     """3.x keeps them in `dataset_meta`, 2.x beside it."""
-    about = meta.get("dataset_meta") or meta
+    about = _mapping(meta.get("dataset_meta")) or meta
     classes = about.get("classes") or about.get("CLASSES")
     if not isinstance(classes, list | tuple) or not all(isinstance(c, str) for c in classes):
         raise UserError(f"{path} does not know its classes: name them with --classes.")
     return classes
+
+
+def _mapping(value: object) -> Mapping[Any, Any]:
+    """A dictionary; an empty one for anything else."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _config(meta: Mapping[str, Any], path: Path) -> configs.Config:

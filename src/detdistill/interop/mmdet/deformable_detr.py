@@ -63,7 +63,7 @@ def architecture(config: Config, model: Section, classes: tuple[str, ...]) -> Qu
     _decoder(decoder, found)
     _positions(model.section("positional_encoding", {"normalize": True, "offset": -0.5}), channels)
     head.of_type("DeformableDETRHead")
-    head.require("num_classes", [len(classes)])
+    parts.check_classes(head, classes)
     head.require("embed_dims", [channels], default=WIDTH)
     head.skip(*LOSSES, *parts.UNREAD)
     head.finish()

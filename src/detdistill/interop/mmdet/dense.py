@@ -60,7 +60,7 @@ def architecture(config: Config, model: Section, classes: tuple[str, ...]) -> Ar
         **_towers(head),
         **_family(family, head),
     )
-    head.require("num_classes", [len(classes)])
+    parts.check_classes(head, classes)
     head.require("in_channels", [found.neck_channels])
     _check_strides(head, found)
     head.skip("loss_cls", "loss_bbox", "loss_dfl", "loss_centerness", "loss_ld", *parts.UNREAD)

@@ -55,7 +55,7 @@ def architecture(config: Config, model: Section, classes: tuple[str, ...]) -> Re
     )
     rpn.section("anchor_generator").require("strides", [found.strides])
     head.section("bbox_roi_extractor").require("featmap_strides", [found.pooled_strides])
-    second.require("num_classes", [len(classes)])
+    parts.check_classes(second, classes)
     _second_stage(second, channels)
     head.skip(*parts.UNREAD)
     head.finish()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from textwrap import shorten
 from typing import Any
 
 from detdistill.detectors.architecture import Preprocessing, Selection
 from detdistill.detectors.backbones import Backbone
+from detdistill.errors import UserError
 from detdistill.interop.mmdet.config import Config
 from detdistill.interop.mmdet.section import Section
 from detdistill.interop.transfer import Rules
@@ -146,6 +148,17 @@ def anchors(section: Section) -> dict[str, Any]:
     }
     section.finish()
     return found
+
+
+def check_classes(head: Section, classes: Sequence[str]) -> None:
+    """There must be as many names as the head has classes."""
+    number = head.get("num_classes", 80)
+    if number != len(classes):
+        names = shorten(", ".join(classes), 60, placeholder=" ...")
+        raise UserError(
+            f"The config says that {head.place} knows {number} classes, but {len(classes)} are "
+            f"named ({names}): name them all, in order, with --classes."
+        )
 
 
 def check_coder(head: Section, stds: tuple[float, ...], default: tuple[float, ...]) -> None:
