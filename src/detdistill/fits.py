@@ -25,6 +25,12 @@ def families() -> list[str]:
 
 
 @cache
+def dense_families() -> list[str]:
+    """Those that predict at every cell of the pyramid."""
+    return [name for name in families() if spec(f"{name}-{STUDENT}").family == "dense"]
+
+
+@cache
 def spec(detector: str) -> Spec:
     """What is known of a named detector; it is built without memory.
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from detdistill import fits, methods
 from detdistill.cli import listings, tables
 
 ABOUT = """\
 A row is a method, a column the student's family; a cell names the teachers' families that it can
-learn from, `own` being its own."""
+learn from: `own` is its own, `dense` all of gfl, atss, retinanet and fcos."""
 
 PAGE = """\
 # Methods and detectors
@@ -24,7 +24,8 @@ together, and what a method refuses is not in its cell. `detdistill methods --ta
 
 ## Why not
 
-What a method says when it refuses a pair, here with its default settings:
+What methods say when they refuse a pair, here with their default settings, and below it who says
+so of which students and teachers:
 
 {reasons}
 """
@@ -57,25 +58,45 @@ def _row(method: str) -> tuple[str, ...]:
 
 
 def _cell(method: str, student: str) -> str:
-    """`every`, `none`, `all but fcos`, or `own, atss`: what is shorter."""
-    refused, found = list(fits.refusals(method, student)), fits.teachers(method, student)
-    if not refused or not found:
-        return "none" if refused else "every"
-    if len(refused) < len(found):
-        return "all but " + ", ".join(refused)
-    return ", ".join("own" if teacher == student else teacher for teacher in found)
+    """The teachers that a student can learn from."""
+    return _listed(fits.teachers(method, student), own=student) or "none"
+
+
+def _listed(families: Collection[str], own: str | None = None) -> str:
+    """Names of families, in short; `own` is called so where it does not hide among others."""
+    if len(families) == len(fits.families()):
+        return "all"
+    rest = list(families)
+    if set(fits.dense_families()) <= set(families):
+        rest = ["dense", *(name for name in families if name not in fits.dense_families())]
+    return ", ".join("own" if name == own else name for name in rest)
 
 
 def _reasons(method: str) -> dict[str, str]:
-    """The pairs that a method refuses, as `gfl from atss`, by what it says."""
-    pairs: dict[str, list[str]] = {}
+    """The pairs that a method refuses, as `gfl, atss from fcos`, by what it says."""
+    refused: dict[str, dict[str, list[str]]] = {}
     for student in fits.families():
         for teacher, reason in fits.refusals(method, student).items():
-            pairs.setdefault(reason, []).append(f"{student} from {teacher}")
-    return {reason: ", ".join(names) for reason, names in pairs.items()}
+            refused.setdefault(reason, {}).setdefault(student, []).append(teacher)
+    return {reason: _pairs(teachers) for reason, teachers in refused.items()}
+
+
+def _pairs(teachers: dict[str, list[str]]) -> str:
+    """Students with the same teachers stand together."""
+    students: dict[tuple[str, ...], list[str]] = {}
+    for student, theirs in teachers.items():
+        students.setdefault(tuple(theirs), []).append(student)
+    return "; ".join(f"{_listed(mine)} from {_listed(theirs)}" for theirs, mine in students.items())
 
 
 def _reason_lines() -> Iterator[str]:
+    """Each reason once, below it the methods that refuse the same pairs for it."""
+    reasons: dict[str, dict[str, list[str]]] = {}
     for method in methods.names():
         for reason, pairs in _reasons(method).items():
-            yield f"- {pairs}: {reason}"
+            said = reason.removeprefix(f"{method} ")
+            reasons.setdefault(said, {}).setdefault(pairs, []).append(method)
+    for said, refused in reasons.items():
+        yield f"- It {said}"
+        for pairs, names in refused.items():
+            yield f"  - {', '.join(names)}: {pairs}"
