@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-from detdistill.data import coco, shapes, voc, yolo
+from detdistill.data import coco, pictures, shapes, voc, yolo
 from detdistill.data.dataset import Dataset, Sample, collate
 from detdistill.data.folder import SKIPPABLE, Opening, PictureFolder
 from detdistill.data.stream import stream
@@ -27,6 +27,7 @@ __all__ = [
     "names",
     "open",
     "open_files",
+    "pictures",
     "splits",
     "stream",
 ]
