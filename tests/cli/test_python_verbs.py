@@ -12,7 +12,7 @@ from detdistill.cli import COMMANDS
 
 
 def test_every_command_is_a_function() -> None:
-    assert set(detdistill.VERBS) == set(COMMANDS) - {"import"} | {"import_checkpoint"}
+    assert set(detdistill.VERBS) == set(COMMANDS) - {"import", "data"} | {"import_checkpoint"}
     assert all(callable(getattr(detdistill, verb)) for verb in detdistill.VERBS)
 
 

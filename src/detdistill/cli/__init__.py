@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": "methods over seeds, with the student alone at equal steps and equal compute",
     "evaluate": "COCO metrics of a checkpoint on a data set",
     "predict": "detections and drawn pictures for image files",
+    "data": "look through a data set, convert it, show some of it",
     "import": "a checkpoint of MMDetection or torchvision as one of ours",
     "report": "one HTML page from run folders",
     "methods": "the distillation methods and their hyper-parameters",

@@ -94,6 +94,13 @@ def predict(arguments: Arguments) -> None:
     tables.say(f"\nDrawn pictures and detections.json: {options['out']}")
 
 
+def data(arguments: Arguments) -> None:
+    """Looks through a data set, converts it, or shows some of it."""
+    from detdistill.cli import datasets
+
+    datasets.run(arguments)
+
+
 def import_checkpoint(arguments: Arguments) -> None:
     """Says what became of the tensors."""
     options = parsers.import_checkpoint().parse_args(list(arguments)).as_dict()
