@@ -15,6 +15,7 @@ from detdistill.cli.experiments import (
     refuse_options_of_other_methods,
 )
 from detdistill.cli.parser import Parser, peek
+from detdistill.cli.parsers import AGAINST
 from detdistill.cli.settings import method_names, read, short
 from detdistill.compare import Methods, Pair, Plan, lasting
 from detdistill.errors import UserError
@@ -42,6 +43,7 @@ FILES = {"report": "report.html", "csv": "comparison.csv", "markdown": "comparis
 
 _OF_THE_CALL = ("config", "recipe", "out", "parallel", "overwrite", "print_config")
 """Settings that decide nothing about the result."""
+_AS_GIVEN = ("parallel", "resamples", "against", "overwrite", "print_config")
 _OF_ONE_TRAINING = {"methods", "teacher", "student", "seed"}
 """Fields of an experiment in whose place a comparison has others."""
 _SEVERAL = ("student", "teacher", "seeds")
@@ -59,6 +61,7 @@ class Request:
     out: Path
     parallel: int | None
     resamples: int
+    against: str | None
     overwrite: bool
     print_config: bool
 
@@ -100,7 +103,7 @@ def fulfil(request: Request) -> dict[str, Any]:
     outcome = compare.run(
         request.plan, request.out, workers=request.parallel, overwrite=request.overwrite
     )
-    page = read_page(outcome.finished, resamples=request.resamples)
+    page = read_page(outcome.finished, resamples=request.resamples, against=request.against)
     rows = tabular.rows(page.comparisons)
     write_page(page, files["report"])
     write_text(files["csv"], tabular.as_csv(rows))
@@ -158,7 +161,7 @@ def _request(settings: dict[str, Any]) -> Request:
         plan=Plan(pairs=pairs, methods=rows, seeds=tuple(values["seeds"])),
         settings=plain({**deciding, "methods": rows}),
         out=Path(values["out"]),
-        **{name: values[name] for name in ("parallel", "resamples", "overwrite", "print_config")},
+        **{name: values[name] for name in _AS_GIVEN},
     )
 
 
@@ -219,5 +222,6 @@ def _add_options(parser: Parser) -> None:
     add("--out", default="runs/compare", help="folder for the runs, the tables and the report")
     add("--parallel", type=int, help="trainings at a time; the number of cores if not given")
     add("--resamples", type=int, default=1000, help="of the images, for the intervals over images")
+    add("--against", help=AGAINST)
     add("--overwrite", action="store_true", help="train everything anew")
     add("--print_config", action="store_true", help="print the comparison as YAML and stop")

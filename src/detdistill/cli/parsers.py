@@ -6,6 +6,7 @@ from typing import Literal
 
 from detdistill.cli.parser import Parser
 
+AGAINST = "a paper's table that gets a column of its own, as crosskd:table5"
 CHECKPOINT = "a run folder or a .safetensors file"
 DATA = "shapes, shapes:hard, coco:PATH, voc:PATH, yolo:PATH/data.yaml"
 
@@ -107,10 +108,13 @@ def import_checkpoint() -> Parser:
 def report() -> Parser:
     """Options of `report`."""
     parser = Parser(
-        "report", purpose="One HTML page from run folders.", usage="FOLDERS... [--out FILE]"
+        "report",
+        purpose="One HTML page from run folders.",
+        usage="FOLDERS... [--out FILE] [--against PAPER:TABLE]",
     )
     parser.add_argument("folders", nargs="+", help="run folders, or folders that hold some")
     parser.add_argument("--out", help="the HTML file; report.html in the first folder if not given")
+    parser.add_argument("--against", help=AGAINST)
     return parser
 
 

@@ -205,12 +205,13 @@ def import_checkpoint(
     }
 
 
-def report(folders: Sequence[str], *, out: str | None = None) -> Path:
+def report(folders: Sequence[str], *, out: str | None = None, against: str | None = None) -> Path:
     """One HTML page from run folders.
 
     Args:
         folders: run folders, or folders that hold some
         out: the HTML file; report.html in the first folder if not given
+        against: a paper's table whose numbers get a column of their own, as crosskd:table5
 
     Returns:
         The page.
@@ -220,7 +221,7 @@ def report(folders: Sequence[str], *, out: str | None = None) -> Path:
     paths = [Path(folder) for folder in folders]
     page = Path(out) if out else paths[0] / "report.html"
     require_writable(page)
-    return build(paths, page)
+    return build(paths, page, against=against)
 
 
 def methods() -> list[dict[str, Any]]:

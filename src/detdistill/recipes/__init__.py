@@ -8,6 +8,7 @@ the `twin`, the same at small scale on the built-in pictures.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -91,6 +92,28 @@ def find(name: str) -> Recipe:
 def every() -> list[Recipe]:
     """All of them."""
     return [_read(name) for name in names()]
+
+
+def of_table(name: str) -> list[Recipe]:
+    """The rows of a paper's table with their published numbers, as `crosskd:table5`.
+
+    Raises:
+        UserError: no recipe is of such a table.
+    """
+    found = [recipe for recipe in every() if name in _tables(recipe)]
+    if not found:
+        known = {table for recipe in every() for table in _tables(recipe)}
+        raise unknown_name("table", name, sorted(known))
+    return found
+
+
+def _tables(recipe: Recipe) -> set[str]:
+    """Where its number stands in the paper that its folder is named after."""
+    row = re.sub(r"\([^)]*\)", "", recipe.paper.row)
+    if recipe.paper.value is None or not row.startswith("table"):
+        return set()
+    paper = recipe.name.partition("/")[0]
+    return {f"{paper}:table{number}" for number in re.findall(r"\d+", row)}
 
 
 def load(name: str) -> dict[str, Any]:

@@ -11,9 +11,10 @@ import jinja2
 from markupsafe import Markup
 
 from detdistill import __version__, files
-from detdistill.report import bars, curves, gallery, overview, sources, table, words
+from detdistill.report import bars, curves, gallery, overview, published, sources, table, words
 from detdistill.report.arms import Comparison, compare, teacher_folders
 from detdistill.report.numbers import counted
+from detdistill.report.published import Published
 from detdistill.report.resampling import RESAMPLES
 from detdistill.report.runs import Run, find_runs, is_run, read_run
 
@@ -51,9 +52,17 @@ class Page:
 
     version = __version__
 
-    def __init__(self, runs: Sequence[Run], title: str, *, resamples: int = RESAMPLES) -> None:
+    def __init__(
+        self,
+        runs: Sequence[Run],
+        title: str,
+        *,
+        resamples: int = RESAMPLES,
+        against: Published | None = None,
+    ) -> None:
         self.runs = list(runs)
         self.title = title
+        self.against = against
         self.comparisons = compare([run for run in runs if run.finished], resamples=resamples)
 
     @cached_property
@@ -87,12 +96,12 @@ class Page:
     @cached_property
     def tables(self) -> list[table.Table]:
         """Accuracy, and cost."""
-        return table.tables(self.comparisons)
+        return table.tables(self.comparisons, self.against)
 
     @cached_property
     def notes(self) -> list[str]:
         """How the tables' numbers were measured."""
-        return table.notes(self.comparisons)
+        return table.notes(self.comparisons, self.against)
 
     @cached_property
     def warnings(self) -> list[str]:
@@ -166,6 +175,7 @@ def build(
     *,
     title: str = TITLE,
     resamples: int = RESAMPLES,
+    against: str | None = None,
 ) -> Path:
     """Writes the page and returns where it lies.
 
@@ -174,23 +184,32 @@ def build(
         out: the HTML file, or an existing folder that gets a `report.html`.
         title: stands small above the headline and in the browser's tab.
         resamples: of the test images, for the intervals over images; 0 for none.
+        against: a paper's table whose numbers get a column of their own, as `crosskd:table5`.
 
     Raises:
-        UserError: a folder is missing or no run folder, a file of a run cannot be read, or the
-            page cannot be written.
+        UserError: a folder is missing or no run folder, a file of a run cannot be read, there is
+            no such table, or the page cannot be written.
     """
     out = out / _PAGE if out.is_dir() else out
-    write(read(folders, title=title, resamples=resamples), out)
+    write(read(folders, title=title, resamples=resamples, against=against), out)
     return out
 
 
-def read(folders: Sequence[Path], *, title: str = TITLE, resamples: int = RESAMPLES) -> Page:
+def read(
+    folders: Sequence[Path],
+    *,
+    title: str = TITLE,
+    resamples: int = RESAMPLES,
+    against: str | None = None,
+) -> Page:
     """Works the page out; the arguments are those of `build`.
 
     Raises:
         UserError: a folder is missing or no run folder, or a file of a run cannot be read.
     """
-    return Page(_with_teachers(find_runs(folders)), title, resamples=resamples)
+    paper = published.read(against) if against else None
+    runs = _with_teachers(find_runs(folders))
+    return Page(runs, title, resamples=resamples, against=paper)
 
 
 def write(page: Page, out: Path) -> None:

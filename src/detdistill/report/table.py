@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self
 
 from detdistill.report import numbers, sources
 from detdistill.report.arms import Arm, Comparison, Role
 from detdistill.report.numbers import NOTHING, Sample, sample
+from detdistill.report.published import Published
 
 _ACCURACY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 _MEANING = {
@@ -141,16 +143,20 @@ _IMAGES = (
 )
 
 
-def tables(comparisons: Sequence[Comparison]) -> list[Table]:
-    """Accuracy first, then what it costs to have it."""
+def tables(comparisons: Sequence[Comparison], against: Published | None = None) -> list[Table]:
+    """Accuracy first, then what it costs to have it.
+
+    Args:
+        comparisons: measured here.
+        against: a paper's numbers, which get a column of their own.
+    """
     if not comparisons:
         return []
     accuracy = Table(
         anchor="accuracy",
-        caption="Accuracy on the test images, in points of 100. "
-        "Every number was measured by these runs; none is from a paper.",
-        groups=_ACCURACY_GROUPS,
-        bodies=tuple(_body(comparison, _accuracy) for comparison in comparisons),
+        caption=f"Accuracy on the test images, in points of 100. {_origin(against)}",
+        groups=(*_ACCURACY_GROUPS, *_published_group(against)),
+        bodies=tuple(_body(each, partial(_accuracy, against=against)) for each in comparisons),
     )
     cost = Table(
         anchor="size-and-cost",
@@ -159,6 +165,19 @@ def tables(comparisons: Sequence[Comparison]) -> list[Table]:
         bodies=tuple(_body(comparison, _costs) for comparison in comparisons),
     )
     return [accuracy, cost]
+
+
+def _origin(against: Published | None) -> str:
+    if against is None:
+        return "Every number was measured by these runs; none is from a paper."
+    return "The last column is from a paper; every other number was measured by these runs."
+
+
+def _published_group(against: Published | None) -> list[Group]:
+    if against is None:
+        return []
+    meaning = "AP as the paper reports it, for the detectors in brackets; not measured here"
+    return [Group(name="Published", columns=(Column(name=against.name, meaning=meaning),))]
 
 
 def _body(comparison: Comparison, cells: Callable[[Comparison, Arm], list[Cell]]) -> Body:
@@ -192,9 +211,10 @@ def _detail(comparison: Comparison, arm: Arm) -> str:
     return ", ".join(words)
 
 
-def _accuracy(comparison: Comparison, arm: Arm) -> list[Cell]:
+def _accuracy(comparison: Comparison, arm: Arm, against: Published | None) -> list[Cell]:
     cells = [_metric(comparison, arm, name) for name in _ACCURACY]
-    return [*cells, *map(Cell.of, _distillation(comparison, arm))]
+    published = [against.cell(arm)] if against else []
+    return [*cells, *map(Cell.of, [*_distillation(comparison, arm), *published])]
 
 
 def _distillation(comparison: Comparison, arm: Arm) -> Iterator[str | None]:
@@ -273,9 +293,13 @@ def _latency(arm: Arm) -> str:
     return f"{median:.1f}\u00a0ms ({low:.1f}\u2013{high:.1f})"
 
 
-def notes(comparisons: Sequence[Comparison]) -> list[str]:
-    """How the numbers were measured, as far as the runs wrote it down."""
+def notes(comparisons: Sequence[Comparison], against: Published | None = None) -> list[str]:
+    """How the numbers were measured, as far as the runs wrote it down, and which were not."""
     arms = [arm for comparison in comparisons for arm in comparison.arms]
+    return [*_measured(comparisons, arms), *([against.note(arms)] if against else [])]
+
+
+def _measured(comparisons: Sequence[Comparison], arms: Sequence[Arm]) -> list[str]:
     several = any(len(arm.runs) > 1 for arm in arms)
     seeds = [_SEVERAL] if several else []
     resamples = max((comparison.resamples for comparison in comparisons), default=0)
