@@ -84,11 +84,12 @@ def test_a_control_is_never_shorter(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"seeds": (0, 0)}, "seed is there twice"),
+        ({"seeds": (0, 0)}, "would be called gfl-mini-w8-alone-s0"),
         ({"seeds": ()}, "at least one of each"),
+        ({"methods": {"alone": {"pkd": {}}}}, "no row 'alone'"),
         ({"methods": {"a": {"pkdd": {}}}}, "pkdd"),
         ({"methods": {"a": {"pkd": {"wait": 1}}}}, "wait"),
-        ({"pairs": plan().pairs * 2}, "student is there twice"),
+        ({"pairs": plan().pairs * 2}, "would be called gfl-mini-w8-alone-s0"),
         ({"pairs": (replace(plan().pairs[0], teacher="runs/none"),)}, "runs/none"),
     ],
 )

@@ -9,7 +9,8 @@ order. What has finished is kept, so an interrupted comparison goes on where it 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -87,20 +88,26 @@ def check(plan: Plan) -> None:
     """Refuses, before anything is trained, a plan that cannot work.
 
     Raises:
-        UserError: a student or a seed is there twice or not at all, or a name or setting is wrong.
+        UserError: nothing is to be trained, two trainings are one, or a name or setting is wrong.
     """
-    students = [_word(pair.student.student) for pair in plan.pairs]
-    for what, values in (("student", students), ("seed", plan.seeds)):
-        if len(set(values)) < len(values):
-            raise UserError(f"A {what} is there twice: {', '.join(map(str, values))}.")
-    if not (plan.pairs and plan.methods and plan.seeds):
-        raise UserError("A comparison needs a student, a method and a seed, at least one of each.")
     from detdistill.interop.checkpoint import locate
 
+    if not (plan.pairs and plan.methods and plan.seeds):
+        raise UserError("A comparison needs a student, a method and a seed, at least one of each.")
+    _refuse_namesakes(job.name for job in first_jobs(plan, Path()))
     for job in first_jobs(replace(plan, seeds=plan.seeds[:1]), Path()):
         _check(job.experiment)
     for teacher in {pair.teacher for pair in plan.pairs if isinstance(pair.teacher, str)}:
         locate(teacher)
+
+
+def _refuse_namesakes(names: Iterable[str]) -> None:
+    name, uses = Counter(names).most_common(1)[0]
+    if uses > 1:
+        raise UserError(
+            f"Two trainings would be called {name}: name every student, row and seed once, and no "
+            f"row {ALONE!r}, which is always there."
+        )
 
 
 def _check(training: Experiment) -> None:
@@ -115,12 +122,12 @@ def _check(training: Experiment) -> None:
 def first_jobs(plan: Plan, folder: Path) -> list[grid.Job]:
     """The teachers, then seed by seed, so that a stopped comparison has whole seeds."""
     teachers = (_teacher_job(pair.teacher, folder) for pair in plan.pairs)
-    arms = {ALONE: {}, **plan.methods}
+    arms: list[tuple[str, Methods]] = [(ALONE, {}), *plan.methods.items()]
     students = [
         _student_job(pair, name, methods, seed, folder)
         for seed in plan.seeds
         for pair in plan.pairs
-        for name, methods in arms.items()
+        for name, methods in arms
     ]
     return [*{job.name: job for job in teachers if job}.values(), *students]
 
