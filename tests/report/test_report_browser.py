@@ -10,7 +10,7 @@ from typing import Any
 import made_up
 import pytest
 
-from detdistill import report
+from detdistill.report.build import build
 
 webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
 
@@ -54,7 +54,7 @@ def browser() -> Iterator[Driver]:
 @pytest.fixture(scope="module")
 def demo_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = made_up.demo(tmp_path_factory.mktemp("browser") / "demo")
-    return report.build([root], root / "report.html")
+    return build([root], root / "report.html")
 
 
 def show(browser: Driver, page: Path, *, width: int = 1100, scheme: str = "light") -> None:
@@ -111,7 +111,7 @@ def test_a_page_of_several_seeds_has_nothing_to_stumble_over(
 ) -> None:
     root = made_up.several_seeds(tmp_path / "seeds")
 
-    assert complaints(browser, report.build([root], root), width=width) == []
+    assert complaints(browser, build([root], root), width=width) == []
 
 
 def test_a_page_of_an_unfinished_run_has_nothing_to_stumble_over(
@@ -119,7 +119,7 @@ def test_a_page_of_an_unfinished_run_has_nothing_to_stumble_over(
 ) -> None:
     run = made_up.run(tmp_path / "half", ap=None, methods={"pkd": {}})
 
-    assert complaints(browser, report.build([run], run)) == []
+    assert complaints(browser, build([run], run)) == []
 
 
 def test_dark_screens_get_a_dark_page(browser: Driver, demo_page: Path) -> None:

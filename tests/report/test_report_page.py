@@ -7,8 +7,8 @@ from pathlib import Path
 import made_up
 import pytest
 
-from detdistill import report
 from detdistill.errors import UserError
+from detdistill.report.build import build
 
 NASTY = "<script>alert('&')</script>"
 
@@ -35,12 +35,12 @@ def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def demo_page(demo_folder: Path) -> str:
-    return report.build([demo_folder], demo_folder / "report.html").read_text(encoding="utf-8")
+    return build([demo_folder], demo_folder / "report.html").read_text(encoding="utf-8")
 
 
 def page_of(*folders: Path, title: str = "A page") -> str:
     out = folders[0].parent / "page.html"
-    return report.build(folders, out, title=title).read_text(encoding="utf-8")
+    return build(folders, out, title=title).read_text(encoding="utf-8")
 
 
 def test_the_page_asks_for_nothing_outside_itself(demo_page: str) -> None:
@@ -123,7 +123,7 @@ def test_the_commands_are_there(demo_page: str, demo_folder: Path) -> None:
 
 
 def test_the_same_folders_make_the_same_page(demo_folder: Path, demo_page: str) -> None:
-    again = report.build([demo_folder], demo_folder / "again.html")
+    again = build([demo_folder], demo_folder / "again.html")
 
     assert again.read_text(encoding="utf-8") == demo_page
 
@@ -188,7 +188,7 @@ def test_several_seeds_show_mean_deviation_and_number(tmp_path: Path) -> None:
 def test_a_folder_as_output_gets_a_report_in_it(tmp_path: Path) -> None:
     run = made_up.run(tmp_path / "one")
 
-    assert report.build([run], run) == run / "report.html"
+    assert build([run], run) == run / "report.html"
     assert (run / "report.html").is_file()
 
 
@@ -197,7 +197,7 @@ def test_an_output_that_cannot_be_written_is_the_users_mistake(tmp_path: Path) -
     made_up.write(tmp_path / "file", "")
 
     with pytest.raises(UserError, match="Cannot write"):
-        report.build([run], tmp_path / "file" / "report.html")
+        build([run], tmp_path / "file" / "report.html")
 
 
 def test_the_report_never_imports_the_training() -> None:

@@ -216,7 +216,7 @@ def report(folders: Sequence[str], *, out: str | None = None, against: str | Non
     Returns:
         The page.
     """
-    from detdistill.report import build
+    from detdistill.report.build import build
 
     paths = [Path(folder) for folder in folders]
     page = Path(out) if out else paths[0] / "report.html"
