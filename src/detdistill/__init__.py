@@ -24,6 +24,7 @@ VERBS = (
     "compare",
     "evaluate",
     "predict",
+    "export",
     "import_checkpoint",
     "report",
     "methods",

@@ -84,7 +84,7 @@ def center_distance(a: Tensor, b: Tensor) -> Tensor:
 def clipped(boxes: Tensor, sizes: Tensor) -> Tensor:
     """Boxes (B, ..., 4) cut off at the edges of images of heights and widths (B, 2)."""
     limits = sizes.flip(1).repeat(1, 2).to(boxes)
-    limits = limits.view(len(sizes), *[1] * (boxes.ndim - 2), 4)
+    limits = limits.view(sizes.shape[0], *[1] * (boxes.ndim - 2), 4)
     return torch.minimum(boxes.clamp(min=0), limits)
 
 

@@ -183,7 +183,7 @@ class DensePredictions:
         """(N,) stride of each prior's level, in the dtype of the priors."""
         return torch.cat(
             [
-                prior.new_full((len(prior),), stride)
+                prior.new_full(prior.shape[:1], stride)
                 for prior, stride in zip(self.priors, self.strides, strict=True)
             ]
         )
@@ -196,10 +196,13 @@ class DensePredictions:
 
 
 def flatten(levels: Levels, priors: Levels) -> Tensor:
-    """(B, A·c, H, W) per level -> (B, N, c), in the order of the priors."""
+    """(B, A·c, H, W) per level -> (B, N, c), in the order of the priors.
+
+    `len` would fix the sizes of an exported file.
+    """
     return torch.cat(
         [
-            level.permute(0, 2, 3, 1).reshape(len(level), len(prior), -1)
+            level.permute(0, 2, 3, 1).reshape(level.shape[0], prior.shape[0], -1)
             for level, prior in zip(levels, priors, strict=True)
         ],
         dim=1,

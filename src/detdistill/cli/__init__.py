@@ -20,6 +20,7 @@ COMMANDS = {
     "evaluate": "COCO metrics of a checkpoint on a data set",
     "predict": "detections and drawn pictures for image files",
     "data": "look through a data set, convert it, show some of it",
+    "export": "a detector as an ONNX file, checked against PyTorch",
     "import": "a checkpoint of MMDetection or torchvision as one of ours",
     "report": "one HTML page from run folders",
     "methods": "the distillation methods and their hyper-parameters",

@@ -101,6 +101,16 @@ def data(arguments: Arguments) -> None:
     datasets.run(arguments)
 
 
+def export(arguments: Arguments) -> None:
+    """Says how far the file is from PyTorch, and how good it is if it is a coarser one."""
+    found = verbs.export(**parsers.export().parse_args(list(arguments)).as_dict())
+    if "differences" in found:
+        tables.agreement_table(found["differences"])
+    if found.get("metrics"):
+        tables.precision_table(found["metrics"])
+    tables.say(f"\nThe detector, {found['megabytes']:.1f} MB: {found['file']}")
+
+
 def import_checkpoint(arguments: Arguments) -> None:
     """Says what became of the tensors."""
     options = parsers.import_checkpoint().parse_args(list(arguments)).as_dict()

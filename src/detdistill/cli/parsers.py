@@ -9,6 +9,7 @@ from detdistill.cli.parser import Parser
 AGAINST = "a paper's table that gets a column of its own, as crosskd:table5"
 CHECKPOINT = "a run folder or a .safetensors file"
 DATA = "shapes, shapes:hard, coco:PATH, voc:PATH, yolo:PATH/data.yaml"
+DETECTOR = "a run folder, a .safetensors file or an exported .onnx file"
 
 
 def demo() -> Parser:
@@ -37,7 +38,7 @@ def evaluate() -> Parser:
         purpose="COCO metrics of a checkpoint on a data set.",
         usage="CHECKPOINT [--data DATA] [--split train|tune|test] [--out FILE]",
     )
-    parser.add_argument("checkpoint", help=CHECKPOINT)
+    parser.add_argument("checkpoint", help=DETECTOR)
     parser.add_argument("--data", default="shapes", help=DATA)
     parser.add_argument(
         "--split",
@@ -62,7 +63,7 @@ def predict() -> Parser:
         purpose="Detections and drawn pictures for image files.",
         usage="CHECKPOINT PATHS... --out FOLDER [--score SCORE]",
     )
-    parser.add_argument("checkpoint", help=CHECKPOINT)
+    parser.add_argument("checkpoint", help=DETECTOR)
     parser.add_argument("paths", nargs="+", help="pictures, folders of them, patterns as '*.jpg'")
     parser.add_argument("--out", required=True, help="for drawn pictures and detections.json")
     parser.add_argument(
@@ -70,6 +71,38 @@ def predict() -> Parser:
         type=float,
         default=0.3,
         help="detections below this are not drawn; detections.json has all",
+    )
+    return parser
+
+
+def export() -> Parser:
+    """Options of `export`."""
+    parser = Parser(
+        "export",
+        purpose="A detector as an ONNX file that onnxruntime runs, checked against PyTorch on "
+        "pictures before it is put in place; or as a .safetensors file with its card.",
+        usage="CHECKPOINT --out FILE [--raw] [--precision fp32|fp16|int8] [--data DATA]",
+    )
+    parser.add_argument("checkpoint", help=CHECKPOINT)
+    parser.add_argument("--out", required=True, help="the .onnx or .safetensors file")
+    parser.add_argument(
+        "--raw", action="store_true", help="boxes and scores of all priors, not detections"
+    )
+    parser.add_argument(
+        "--precision",
+        type=Literal["fp32", "fp16", "int8"],
+        default="fp32",
+        help="fp16 and int8 are smaller; what they cost in AP is measured on the data",
+    )
+    parser.add_argument("--data", default="shapes", help=f"pictures to check on: {DATA}")
+    parser.add_argument(
+        "--split",
+        type=Literal["train", "tune", "test"],
+        default="test",
+        help="part of the data set",
+    )
+    parser.add_argument(
+        "--images", type=int, default=8, help="on how many pictures outputs are compared"
     )
     return parser
 

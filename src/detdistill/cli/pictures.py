@@ -11,13 +11,12 @@ from typing import Any
 
 from torch import Tensor
 
+from detdistill.cli import ready
 from detdistill.data import Resize, pictures
 from detdistill.data.transforms import scale
-from detdistill.detectors import Detector
 from detdistill.errors import UserError
-from detdistill.evaluate import best_device, detect
+from detdistill.evaluate import Detector, detect
 from detdistill.files import replace_file, require_writable, write_json
-from detdistill.interop import checkpoint as checkpoints
 from detdistill.show.detections import Objects, draw
 
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
@@ -40,9 +39,7 @@ def predict(checkpoint: str, paths: Sequence[str], out: Path, *, score: float) -
             drawn copy would replace one.
     """
     require_writable(out / "detections.json")
-    detector = checkpoints.load(checkpoint).to(best_device())
-    sides = checkpoints.resize_of(checkpoint)
-    resize = Resize(*sides) if sides else None
+    detector, resize = ready.load(checkpoint)
     files = find(paths, without=out)
     names = _drawn_names(files)
     _refuse_to_replace(files, [out / name for name in names.values()])

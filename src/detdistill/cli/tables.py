@@ -114,6 +114,25 @@ def _range(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{100 * low:+.1f} to {100 * high:+.1f}"
 
 
+def agreement_table(differences: Mapping[str, Any]) -> None:
+    """How much PyTorch and an exported file differ."""
+    show(
+        ["largest difference of", ""],
+        [
+            ("boxes, relative", f"{differences['boxes']:.1e}"),
+            ("scores", f"{differences['scores']:.1e}"),
+            ("pictures compared", str(differences["pictures"])),
+        ],
+    )
+
+
+def precision_table(metrics: Mapping[str, Mapping[str, Any]]) -> None:
+    """The COCO numbers of a detector in PyTorch and in the exported file."""
+    names = [name for name in metrics["PyTorch"] if name != "per_class"]
+    say("")
+    show(["", *names], [[who, *(percent(m[n]) for n in names)] for who, m in metrics.items()])
+
+
 def import_table(found: Mapping[str, Any]) -> None:
     """How many tensors were loaded, and the names of those that were not."""
     rows = [

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 Split = Literal["train", "tune", "test"]
 Source = Literal["mmdet", "torchvision"]
+Precision = Literal["fp32", "fp16", "int8"]
 
 
 def demo(
@@ -103,7 +104,7 @@ def evaluate(
     """COCO metrics of a checkpoint on a data set, its pictures scaled as in the training.
 
     Args:
-        checkpoint: a run folder or a .safetensors file
+        checkpoint: a run folder, a .safetensors file or an exported .onnx file
         data: shapes, shapes:hard, coco:PATH, voc:PATH, yolo:PATH/data.yaml
         split: the part of the data set that is used
         skippable: largest share of pictures, and of annotations, that may be left out
@@ -114,15 +115,13 @@ def evaluate(
         `split`, `images`, and what is to be known of the data under `notes`.
     """
     from detdistill import data as datasets
-    from detdistill.evaluate import best_device, evaluate_detector, voc
-    from detdistill.interop import checkpoint as checkpoints
+    from detdistill.cli import ready
+    from detdistill.evaluate import evaluate_detector, voc
 
     if out:
         require_writable(Path(out))
-    sides = checkpoints.resize_of(checkpoint)
-    resize = datasets.Resize(*sides) if sides else None
+    detector, resize = ready.load(checkpoint)
     dataset = datasets.open(data, split, resize=resize, skippable=skippable)
-    detector = checkpoints.load(checkpoint).to(best_device())
     metrics, detections = evaluate_detector(detector, dataset)
     found = {
         "metrics": metrics.to_dict() | voc.numbers(data, dataset.ground_truth(), detections),
@@ -142,7 +141,7 @@ def predict(
     """Detections and drawn pictures for image files.
 
     Args:
-        checkpoint: a run folder or a .safetensors file
+        checkpoint: a run folder, a .safetensors file or an exported .onnx file
         paths: pictures, folders of pictures, or patterns such as '*.jpg'
         out: folder for the drawn pictures and detections.json
         score: detections below this are not drawn; detections.json has all
@@ -153,6 +152,44 @@ def predict(
     from detdistill.cli import pictures
 
     return pictures.predict(checkpoint, paths, Path(out), score=score)
+
+
+def export(
+    checkpoint: str,
+    *,
+    out: str,
+    raw: bool = False,
+    precision: Precision = "fp32",
+    data: str = "shapes",
+    split: Split = "test",
+    images: int = 8,
+) -> dict[str, Any]:
+    """A detector as an ONNX file, checked against PyTorch, or as a .safetensors file and its card.
+
+    Args:
+        checkpoint: a run folder or a .safetensors file
+        out: the .onnx or .safetensors file
+        raw: boxes and scores of all priors instead of detections
+        precision: fp16 and int8 are smaller; their AP is measured on the data
+        data: pictures to check the file on: shapes, shapes:hard, coco:PATH, voc:PATH, yolo:FILE
+        split: the part of the data set that is used
+        images: on how many pictures outputs are compared
+
+    Returns:
+        `file`, `megabytes`, and for ONNX `precision`, `differences` of boxes and scores, and
+        `metrics`, for fp16 and int8 those of PyTorch and of the file.
+    """
+    from detdistill.cli import exporting
+
+    return exporting.export(
+        checkpoint,
+        Path(out),
+        raw=raw,
+        precision=precision,
+        data=data,
+        split=split,
+        images=images,
+    )
 
 
 def import_checkpoint(

@@ -25,19 +25,28 @@ def select(predictions: DensePredictions, sizes: Tensor, selection: Selection) -
         sizes: (B, 2) heights and widths.
         selection: the thresholds.
     """
-    scores = predictions.flat_logits().float().sigmoid()
+    scores, quality = class_and_quality(predictions, joint=selection.joint)
     boxes = predictions.decoded()
-    quality = torch.ones_like(scores[..., 0])
-    if predictions.quality is not None:
-        quality = predictions.flat_quality().float().sigmoid()
-    if selection.joint:
-        scores, quality = (scores * quality.unsqueeze(-1)).sqrt(), torch.ones_like(quality)
     counts = [len(level) for level in predictions.priors]
     found = [
         _of_image(s, q, clip_boxes_to_image(b, (int(h), int(w))), counts, selection)
         for s, q, b, (h, w) in zip(scores, quality, boxes, sizes.tolist(), strict=True)
     ]
     return _pad(found)
+
+
+def class_and_quality(predictions: DensePredictions, *, joint: bool) -> tuple[Tensor, Tensor]:
+    """Class scores (B, N, K), and what they are multiplied with once candidates are chosen (B, N).
+
+    `joint` is that of `Selection`.
+    """
+    scores = predictions.flat_logits().float().sigmoid()
+    if predictions.quality is None:
+        return scores, torch.ones_like(scores[..., 0])
+    quality = predictions.flat_quality().float().sigmoid()
+    if joint:
+        return (scores * quality.unsqueeze(-1)).sqrt(), torch.ones_like(quality)
+    return scores, quality
 
 
 def _of_image(

@@ -1,7 +1,16 @@
 """How good a detector is (COCO's numbers), how large and how fast."""
 
 from detdistill.evaluate.coco import Metrics, evaluate
-from detdistill.evaluate.run import best_device, detect, evaluate_detector, predict
+from detdistill.evaluate.run import Detector, best_device, detect, evaluate_detector, predict
 from detdistill.evaluate.speed import facts
 
-__all__ = ["Metrics", "best_device", "detect", "evaluate", "evaluate_detector", "facts", "predict"]
+__all__ = [
+    "Detector",
+    "Metrics",
+    "best_device",
+    "detect",
+    "evaluate",
+    "evaluate_detector",
+    "facts",
+    "predict",
+]

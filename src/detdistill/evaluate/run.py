@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from detdistill.errors import UserError
 from detdistill.evaluate import coco
-from detdistill.structures import Detections, DetectorOutput, Reads, Spec
+from detdistill.structures import Detections, Reads, Spec
 
 PREDICTIONS = Reads(predictions=True)
 SIZE_MULTIPLE = 32
@@ -27,10 +27,10 @@ class Detector(Protocol):
 
     def __call__(
         self, images: Tensor, sizes: Tensor | None = None, reads: Reads = PREDICTIONS
-    ) -> DetectorOutput:
-        """(B, 3, H, W) images -> raw predictions."""
+    ) -> Any:  # noqa: ANN401 - each kind of detector has its own
+        """(B, 3, H, W) images -> raw predictions, in whatever form `detect` takes them."""
 
-    def detect(self, output: DetectorOutput, sizes: Tensor) -> Detections:
+    def detect(self, output: Any, sizes: Tensor) -> Detections:  # noqa: ANN401
         """Raw predictions -> objects."""
 
     def modules(self) -> Iterator[nn.Module]:
@@ -148,7 +148,7 @@ def detect(
     """What a detector finds in a few images, each (3, H, W), of any sizes; on the CPU."""
     padded, sizes = _stack(images)
     layout = torch.channels_last if channels_last else torch.contiguous_format
-    device = next(detector.parameters()).device
+    device = next((weight.device for weight in detector.parameters()), torch.device("cpu"))
     padded, sizes = padded.to(device, memory_format=layout), sizes.to(device)
     with evaluating(detector):
         return detector.detect(detector(padded, sizes, PREDICTIONS), sizes).to("cpu")

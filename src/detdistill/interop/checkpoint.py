@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +65,18 @@ def load(path: Path | str) -> Detector:
         )
     detector.load_state_dict(weights)
     return detector
+
+
+def copy(path: Path | str, file: Path) -> None:
+    """Puts the weights that `path` names, and their card, at another place, once they fit.
+
+    Raises:
+        UserError: `load` would refuse them.
+    """
+    load(path)
+    weights = locate(path)
+    replace_file(file, lambda place: shutil.copyfile(weights, place))
+    replace_file(card_path(file), lambda place: shutil.copyfile(card_path(weights), place))
 
 
 def locate(path: Path | str) -> Path:

@@ -1,0 +1,26 @@
+"""Detectors from files of either kind, ready to be run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from detdistill.data import Resize
+from detdistill.evaluate import Detector, best_device
+from detdistill.interop import checkpoint as checkpoints
+from detdistill.interop.onnx.runtime import OnnxDetector
+
+
+def load(path: str) -> tuple[Detector, Resize | None]:
+    """The detector of a run folder, a `.safetensors` or an `.onnx` file, and how it sees pictures.
+
+    Raises:
+        UserError: there is none.
+    """
+    if path.endswith(".onnx"):
+        exported = OnnxDetector(Path(path))
+        return exported, _resize(exported.resize)
+    return checkpoints.load(path).to(best_device()), _resize(checkpoints.resize_of(path))
+
+
+def _resize(sides: tuple[int, int] | None) -> Resize | None:
+    return Resize(*sides) if sides else None

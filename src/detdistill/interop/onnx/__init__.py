@@ -1,0 +1,1 @@
+"""Detectors as ONNX files: written, checked against PyTorch, and run with onnxruntime."""
