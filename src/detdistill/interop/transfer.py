@@ -141,7 +141,7 @@ def transfer(
         unexpected=tuple(unexpected),
     )
     if not (report.complete or (partial and loaded)):
-        raise UserError(_refusal(report))
+        raise UserError(_refusal(report, partial=partial))
     return report
 
 
@@ -154,12 +154,13 @@ def _require_finite(weights: Mapping[str, Tensor]) -> None:
         )
 
 
-def _refusal(report: Report) -> str:
+def _refusal(report: Report, *, partial: bool) -> str:
     gaps = {"missing": report.missing, "unexpected": report.unexpected}
     words = (f"{len(names)} {what} ({_some(names)})" for what, names in gaps.items() if names)
+    remedy = "" if partial else ", or --partial to leave the missing ones as they begin"
     return (
         f"Only {len(report.loaded)} tensors fit: {'; '.join(words)}. Give the config or the preset "
-        "of this checkpoint, or --partial to leave the missing ones as they begin."
+        f"of this checkpoint{remedy}."
     )
 
 
