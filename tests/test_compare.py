@@ -2,25 +2,20 @@
 
 import csv
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import yaml
 
-import detdistill
-from detdistill import compare, progress
-from detdistill.cli import comparisons
+from detdistill import compare, grid
+from detdistill.cli import comparisons, main
 from detdistill.compare import Pair, Plan
 from detdistill.errors import UserError
 from detdistill.train.experiment import Experiment, Optimizer
 
-SOURCE = Path(detdistill.__file__).resolve().parents[1]
 MICRO = [
     *("--data", "shapes:tiny", "--images", "16", "--batch_size", "4", "--resamples", "20"),
     *("--student", "gfl-mini-w8", "--teacher", "gfl-mini-w16"),
@@ -134,39 +129,54 @@ def test_mistakes_are_answered(words: list[str], said: str) -> None:
         comparisons.from_arguments(words)
 
 
-def test_a_comparison_that_is_killed_goes_on_and_ends_with_tables_and_a_report(
-    tmp_path: Path,
+class InThisProcess:
+    """Trains as soon as it is started, and says how many trainings there were."""
+
+    def __init__(self, *, most: int | None = None) -> None:
+        self.most = most
+        self.trained: list[str] = []
+
+    def __call__(self, words: Sequence[str], _log: Path) -> grid.Process:
+        if len(self.trained) == self.most:
+            raise KeyboardInterrupt
+        self.trained.append(words[words.index("--out") + 1])
+        return Ended(main(words))
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+
+    def poll(self) -> int:
+        return self.code
+
+    def send_signal(self, _number: int, /) -> None: ...
+
+    def wait(self, _timeout: float, /) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+def test_an_interrupted_comparison_goes_on_and_ends_with_tables_and_a_report(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    words = ["compare", "--methods", "pkd", *MICRO, "--steps", "2", "--seeds", "3"]
-    command = [sys.executable, "-m", "detdistill", *words, "--parallel", "1", "--out", "grid"]
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "OMP_NUM_THREADS": "1"}
-    first = tmp_path / "grid" / "gfl-mini-w8-alone-s3"
-    parent = subprocess.Popen(command, cwd=tmp_path, env=environment, stderr=subprocess.DEVNULL)
-    _wait_until_finished(first, parent)
-    parent.send_signal(signal.SIGINT)
-    parent.wait(timeout=120)
-    before = (first / "evaluation.json").stat().st_mtime_ns
-    assert not (tmp_path / "grid" / "report.html").exists()
+    words = ["--methods", "pkd", *MICRO, "--steps", "2", "--seeds", "3", "--out", str(tmp_path)]
+    request = comparisons.from_arguments([*words, "--parallel", "1"])
+    first, then = InThisProcess(most=2), InThisProcess()
 
-    done = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    assert (first / "evaluation.json").stat().st_mtime_ns == before
-    assert "kept" in done.stderr
-    assert "95 %, seeds" in done.stdout
-    with (tmp_path / "grid" / "comparison.csv").open() as file:
+    monkeypatch.setattr(compare, "run", partial(compare.run, launch=first))
+    with pytest.raises(KeyboardInterrupt, match="same command again"):
+        comparisons.fulfil(request)
+    assert not (tmp_path / "report.html").exists()
+
+    monkeypatch.setattr(compare, "run", partial(compare.run, launch=then))
+    found = comparisons.fulfil(request)
+
+    assert (len(first.trained), len(then.trained)) == (2, 2)
+    assert found["failed"] == []
+    with Path(found["csv"]).open() as file:
         rows = list(csv.DictReader(file))
-    roles = [row["role"] for row in rows]
-    assert roles == ["teacher", "alone", "equal_compute", "distilled"]
+    assert [row["role"] for row in rows] == ["teacher", "alone", "equal_compute", "distilled"]
     assert {row["seeds"] for row in rows[1:]} == {"3"}
-    assert "Student alone (equal compute)" in (tmp_path / "grid" / "comparison.md").read_text()
-    assert (tmp_path / "grid" / "report.html").stat().st_size > 10_000
-
-
-def _wait_until_finished(folder: Path, parent: "subprocess.Popen[bytes]") -> None:
-    deadline = time.monotonic() + 300
-    while progress.read(folder).state != "finished":
-        assert time.monotonic() < deadline
-        assert parent.poll() is None
-        time.sleep(0.05)
+    assert "Student alone (equal compute)" in Path(found["markdown"]).read_text()
+    assert Path(found["report"]).stat().st_size > 10_000

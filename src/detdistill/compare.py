@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -59,7 +60,12 @@ class Outcome:
 
 
 def run(
-    plan: Plan, folder: Path, *, workers: int | None = None, overwrite: bool = False
+    plan: Plan,
+    folder: Path,
+    *,
+    workers: int | None = None,
+    overwrite: bool = False,
+    launch: Callable[[Sequence[str], Path], grid.Process] = grid.interpreter,
 ) -> Outcome:
     """Trains everything that is not there yet; a training that fails does not stop the others.
 
@@ -68,16 +74,20 @@ def run(
         folder: gets a run folder for each training.
         workers: trainings at a time; None for the number of cores.
         overwrite: train anew what is there already.
+        launch: starts a process for a command line, with a file for what it says.
 
     Raises:
         UserError: a folder holds another run, or no training succeeded.
         KeyboardInterrupt: after the trainings have saved where they are.
     """
     failed: list[UserError] = []
+    train = partial(
+        grid.run, workers=workers, overwrite=overwrite, launch=launch, on_failure=failed.append
+    )
     jobs = first_jobs(plan, folder)
-    grid.run(jobs, workers=workers, overwrite=overwrite, on_failure=failed.append)
+    train(jobs)
     longer = controls(plan, folder)
-    grid.run(longer, workers=workers, overwrite=overwrite, on_failure=failed.append)
+    train(longer)
     done = [job.folder for job in (*jobs, *longer) if _is_finished(job.folder)]
     if not done:
         raise UserError(f"No training succeeded. The first failed so: {failed[0]}")
