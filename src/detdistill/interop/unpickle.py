@@ -56,9 +56,12 @@ def read(path: Path) -> Any:  # noqa: ANN401 - anything may be pickled
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refusal(path, str(error)) from error
+    except EOFError as error:
+        raise _damaged(path, "it ends too early") from error
+    except RuntimeError as error:  # the reader of zip files says what it misses
+        raise _damaged(path, " ".join(str(error).split()).partition(". ")[0].rstrip(".")) from error
     except Exception as error:  # damaged bytes can raise anything
-        words = " ".join(str(error).split()).partition(". ")[0].rstrip(".")
-        raise _damaged(path, words if " " in words else "it ends too early") from error
+        raise _damaged(path, "its bytes mean nothing") from error
 
 
 def _refusal(path: Path, complaint: str) -> UserError:
