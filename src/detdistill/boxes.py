@@ -81,9 +81,14 @@ def center_distance(a: Tensor, b: Tensor) -> Tensor:
     return between / (high - low).square().sum(dim=-1).clamp(min=EPS)
 
 
+def extents(sizes: Tensor) -> Tensor:
+    """Heights and widths (B, 2) -> width, height, width, height (B, 1, 4): what bounds boxes."""
+    return sizes.flip(-1).repeat(1, 2).unsqueeze(1)
+
+
 def clipped(boxes: Tensor, sizes: Tensor) -> Tensor:
     """Boxes (B, ..., 4) cut off at the edges of images of heights and widths (B, 2)."""
-    limits = sizes.flip(1).repeat(1, 2).to(boxes)
+    limits = extents(sizes).to(boxes)
     limits = limits.view(sizes.shape[0], *[1] * (boxes.ndim - 2), 4)
     return torch.minimum(boxes.clamp(min=0), limits)
 

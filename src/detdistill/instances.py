@@ -90,8 +90,7 @@ def general_instances(
         (B, M, 4), best first, zeros where there are fewer, and (B, M) bool, where there are.
     """
     order = apart.topk(min(candidates, apart.shape[1]), dim=1).indices
-    limits = sizes.to(corners).flip(-1).repeat(1, 2).unsqueeze(1)
-    ranked = torch.minimum(take(corners, order).clamp(min=0), limits)
+    ranked = boxes.clipped(take(corners, order), sizes)
     large = (ranked[..., 2:] - ranked[..., :2] > side).all(dim=-1)
     kept = masks.survivors(ranked, large, overlap, count)
     best = masks.ranking(kept.byte())[:, :count]

@@ -11,8 +11,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from detdistill.boxes import clipped
 from detdistill.detectors.backbones import build_backbone
-from detdistill.detectors.detector import Detector, within
+from detdistill.detectors.detector import Detector, whole, within
 from detdistill.detectors.matching import as_shares, match
 from detdistill.detectors.projection import Projection
 from detdistill.detectors.query_architecture import QueryArchitecture
@@ -30,6 +31,7 @@ from detdistill.structures import (
     Targets,
     Truth,
     local_mean,
+    take,
 )
 
 CLASS_WEIGHT = 2.0
@@ -67,7 +69,7 @@ class DeformableDetr(Detector):
         neck = self.neck(backbone)
         predictions = trace = None
         if reads.predictions or reads.encoder:
-            sizes = _full(images) if sizes is None else sizes
+            sizes = whole(images) if sizes is None else sizes
             trace = self.encoder(neck, within(sizes, images.shape[-2:]), sizes)
         if trace is not None and reads.predictions:
             predictions = self.head.resume(trace)
@@ -96,9 +98,8 @@ class DeformableDetr(Detector):
         count = min(self.architecture.per_image, logits.shape[1] * logits.shape[2])
         best = logits.sigmoid().flatten(1).topk(count, dim=1)
         query = best.indices // logits.shape[2]
-        limits = sizes.flip(-1).repeat(1, 2).unsqueeze(1)
         return Detections(
-            boxes=boxes.gather(1, query.unsqueeze(-1).expand(-1, -1, 4)).clamp(min=0).min(limits),
+            boxes=clipped(take(boxes, query), sizes),
             scores=best.values,
             labels=best.indices % logits.shape[2],
             counts=torch.full_like(query[:, 0], count),
@@ -131,8 +132,3 @@ def _targets(matches: Matches, num_classes: int, world_mean: Callable[[Tensor], 
         positives=world_mean(matched).clamp(min=1),
         matches=matches,
     )
-
-
-def _full(images: Tensor) -> Tensor:
-    """(B, 2) heights and widths of images without padding."""
-    return torch.tensor([images.shape[-2:]], device=images.device).expand(len(images), -1)

@@ -76,6 +76,11 @@ class Detector(nn.Module, ABC):
         """Objects found, at most a fixed number per image, clipped to `sizes` (B, 2)."""
 
 
+def whole(images: Tensor) -> Tensor:
+    """(B, 2) heights and widths of images without padding."""
+    return torch.tensor([images.shape[-2:]], device=images.device).expand(len(images), -1)
+
+
 def within(sizes: Tensor, shape: tuple[int, int] | torch.Size) -> Tensor:
     """(B, H, W) bool: row and column are below each image's height and width."""
     rows = torch.arange(shape[0], device=sizes.device) < sizes[:, :1]

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-import torch
 from torch import Tensor
 
 from detdistill.detectors.backbones import Backbone, Pyramid, build_backbone
-from detdistill.detectors.detector import Detector
+from detdistill.detectors.detector import Detector, whole
 from detdistill.detectors.family import DEVIATIONS, SMALL_CHANNELS, Family, Kind
 from detdistill.detectors.region_architecture import Proposing, RegionArchitecture, Sampling
 from detdistill.detectors.region_head import (
@@ -79,9 +78,7 @@ class FasterRCNN(Detector):
         self, images: Tensor, sizes: Tensor | None = None, reads: Reads = EVERYTHING
     ) -> DetectorOutput:
         """See `Detector.forward`. In training there are other numbers of proposals."""
-        if sizes is None:
-            sizes = torch.tensor([images.shape[-2:]], device=images.device)
-            sizes = sizes.expand(len(images), 2)
+        sizes = whole(images) if sizes is None else sizes
         backbone = self.backbone(self.normalise(images, sizes))
         neck = self.neck(backbone)
         return DetectorOutput(

@@ -8,7 +8,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 from torch.nn import functional as F
 
-from detdistill.boxes import giou, to_centers
+from detdistill.boxes import extents, giou, to_centers
 from detdistill.losses import precise
 from detdistill.structures import Matches, QueryPredictions, Truth
 
@@ -51,8 +51,7 @@ def costs(logits: Tensor, boxes: Tensor, truth: Truth) -> Tensor:
 
 def as_shares(boxes: Tensor, truth: Truth) -> Tensor:
     """Boxes (..., B, n, 4) in pixels -> centre and extent as shares of the images' sizes."""
-    scale = truth.sizes.flip(-1).repeat(1, 2).unsqueeze(1)
-    return to_centers(boxes) / scale
+    return to_centers(boxes) / extents(truth.sizes)
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator] # SciPy is beyond what it compiles

@@ -16,7 +16,7 @@ from transformers.models.deformable_detr.modeling_deformable_detr import (
     DeformableDetrMLPPredictionHead,
 )
 
-from detdistill.boxes import from_centers
+from detdistill.boxes import extents, from_centers
 from detdistill.detectors.head import RARE
 from detdistill.detectors.query_architecture import QueryArchitecture
 from detdistill.detectors.transformer import config_of, geometry_of, start
@@ -70,7 +70,7 @@ class Decoder(nn.Module):
             )
             found = _moved(points, self.box[branch](hidden))
             logits.append(self.cls[branch](hidden))
-            boxes.append(from_centers(found) * _scale(trace.sizes))
+            boxes.append(from_centers(found) * extents(trace.sizes))
             if self.refine:
                 points = found.detach()
         return QueryPredictions(logits=tuple(logits), boxes=tuple(boxes))
@@ -97,8 +97,3 @@ def _moved(points: Tensor, raw: Tensor) -> Tensor:
     """Boxes (B, Q, 4) as centre and extent from 0 to 1: points or boxes moved before a sigmoid."""
     known = points.logit(eps=1e-5)
     return (raw.float() + F.pad(known, (0, 4 - known.shape[-1]))).sigmoid()
-
-
-def _scale(sizes: Tensor) -> Tensor:
-    """(B, 2) heights and widths -> (B, 1, 4) what boxes from 0 to 1 are multiplied with."""
-    return sizes.flip(-1).repeat(1, 2).unsqueeze(1)

@@ -72,7 +72,7 @@ def object_shares(truth: Truth, shape: tuple[int, int], sizes: Tensor) -> Tensor
     if valid.shape[1] == 0:
         return corners.new_zeros((len(valid), *shape))
     cells = corners.new_tensor([shape[1], shape[0]]).repeat(2)
-    extent = sizes.to(corners).flip(-1).repeat(1, 2).clamp(min=1).unsqueeze(1)
+    extent = boxes.extents(sizes).to(corners).clamp(min=1)
     low, high = (corners / extent * cells).chunk(2, dim=-1)
     low, high = low.floor(), high.ceil()
     share = valid / (high + 1 - low).clamp(min=1).prod(dim=-1)  # (B, G)
