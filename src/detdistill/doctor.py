@@ -131,6 +131,8 @@ def _batches(experiment: Experiment, parts: Assembly) -> Iterator[Batch]:
         steps=TIMED_STEPS,
         accumulate=experiment.accumulate,
         flip=experiment.flip,
+        change=parts.change,
+        on_damage=data.Ledger(parts.data, experiment.skippable).note,
     )
 
 

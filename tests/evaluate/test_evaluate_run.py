@@ -19,6 +19,7 @@ CLASSES = ("dark", "bright")
 class Sample:
     image: Tensor
     id: int
+    canvas: int = 0
 
 
 class Squares:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from detdistill.augmentation import Augmentation
 from detdistill.cli import tables
 from detdistill.cli.parser import Parser
 from detdistill.cli.parsers import DATA
 from detdistill.errors import UserError, unknown_name
 from detdistill.files import replace_file, require_writable
+from detdistill.train.experiment import Experiment, check, groups
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -103,28 +105,37 @@ def _show(arguments: Sequence[str]) -> None:
     parser = Parser(
         "data show",
         purpose="Draws the first pictures of a training with their boxes, as the training sees "
-        "them: resized and flipped.",
-        usage="DATA --out FILE [--count COUNT] [--resize SIDES] [--flip CHANCE] [--seed SEED]",
+        "them: resized, changed at random, flipped.",
+        usage="DATA --out FILE [--count COUNT] [--resize SIDES | --letterbox SIDE] [options]",
     )
     parser.add_argument("name", help=DATA)
     parser.add_argument("--out", required=True, help="PNG file")
     parser.add_argument("--count", type=int, default=4, help="how many pictures")
     parser.add_argument("--resize", type=tuple[int, int], help="as in a training: [800,1333]")
+    parser.add_argument("--letterbox", type=int, help="as in a training: 640")
     parser.add_argument("--flip", type=float, default=0.5, help="chance of a horizontal flip")
     parser.add_argument("--seed", type=int, default=0, help="as in a training")
+    parser.add_class_arguments(Augmentation, "augment")
+    parser.hide_config_options()
     options = parser.parse_args(list(arguments))
+    count = max(1, options.count)
+    experiment = _experiment(options.as_dict())
     from detdistill import data as datasets
     from detdistill.show.detections import png, side_by_side
+    from detdistill.train.assembly import augmenter
 
     require_writable(Path(options.out))
-    resize = datasets.Resize(*options.resize) if options.resize else None
-    dataset = datasets.open(options.name, "train", resize=resize)
-    count = max(1, options.count)
+    dataset = datasets.open(options.name, "train")
     batches = datasets.stream(
-        dataset, seed=options.seed, batch_size=1, steps=count, flip=options.flip
+        dataset,
+        seed=experiment.seed,
+        batch_size=1,
+        steps=count,
+        flip=experiment.flip,
+        change=augmenter(experiment),
     )
     panels = {
-        f"{number}: picture {int(batch.ids)}": _drawn(batch, dataset)
+        _title(number, batch): _drawn(batch, dataset)
         for number, batch in enumerate(batches, start=1)
     }
     sheet = png(side_by_side(panels, legend=False))
@@ -132,14 +143,28 @@ def _show(arguments: Sequence[str]) -> None:
     tables.say(options.out)
 
 
+def _experiment(values: dict[str, Any]) -> Experiment:
+    """A training that sees pictures as the options say, checked as one."""
+    seen = ("flip", "seed", "resize", "letterbox")
+    experiment = Experiment(
+        data=values["name"], **{name: values[name] for name in seen}, **groups(values)
+    )
+    check(experiment)
+    return experiment
+
+
+def _title(number: int, batch: Batch) -> str:
+    height, width = batch.truth.sizes[0].tolist()
+    return f"{number}: picture {int(batch.ids)}, {width} x {height}"
+
+
 def _drawn(batch: Batch, dataset: Dataset) -> Image:
-    """The one picture of a batch, without its padding, with its objects."""
+    """The one picture of a batch, with its padding and its objects."""
     from detdistill.show.detections import Objects, draw
 
     real = batch.truth.valid[0]
     objects = Objects(boxes=batch.truth.boxes[0][real], labels=batch.truth.labels[0][real].tolist())
-    height, width = batch.truth.sizes[0].tolist()
-    return draw(batch.images[0, :, :height, :width], objects, dataset.classes)
+    return draw(batch.images[0], objects, dataset.classes)
 
 
 _ACTIONS = {"check": _check, "convert": _convert, "show": _show}

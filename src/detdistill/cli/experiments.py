@@ -12,7 +12,7 @@ from detdistill.cli.parser import Parser, flat, peek
 from detdistill.cli.settings import read, short, split_methods
 from detdistill.errors import UserError
 from detdistill.recipes import Settings, over
-from detdistill.train.experiment import Experiment, Optimizer
+from detdistill.train.experiment import GROUPS, Experiment, groups
 
 USAGES = {
     "train": "[--student NAME] [--data DATA] [options]",
@@ -93,7 +93,7 @@ def refuse_options_of_other_methods(
 ) -> None:
     """`--crosskd.cut` without CrossKD is not a typing error, so it gets an answer of its own."""
     words = (re.match(r"--(\w+)\.", argument) for argument in arguments)
-    unknown = {word[1] for word in words if word} - {"optimizer", *map(short, chosen)}
+    unknown = {word[1] for word in words if word} - {*GROUPS, *map(short, chosen)}
     if not unknown:
         return
     from detdistill import methods
@@ -157,8 +157,7 @@ def _request(values: dict[str, Any], methods: Sequence[str]) -> Request:
 def experiment_of(values: dict[str, Any], methods: Sequence[str] = ()) -> Experiment:
     """The fields of an experiment among parsed values, and the settings of these methods."""
     known = {field.name for field in fields(Experiment)}
-    chosen = {key: value for key, value in values.items() if key in known}
-    chosen["optimizer"] = Optimizer(**values["optimizer"])
+    chosen = {key: value for key, value in values.items() if key in known} | groups(values)
     return Experiment(**chosen, methods={name: values[short(name)] for name in methods})
 
 

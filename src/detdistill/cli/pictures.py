@@ -108,7 +108,7 @@ def _predict_one(
     detector: Detector, resize: Resize | None, image: Tensor, drawn: Path, score: float
 ) -> Found:
     seen = resize.picture(image) if resize else image
-    found = detect(detector, [seen])
+    found = detect(detector, [seen], canvas=resize.canvas if resize else 0)
     found = replace(found, boxes=found.boxes * scale(seen, image))
     shown = Objects.from_detections(found, 0, min_score=score)
     picture = draw(image, shown, detector.spec.classes, width=image.shape[-1])

@@ -121,7 +121,7 @@ def evaluate(
     if out:
         require_writable(Path(out))
     detector, resize = ready.load(checkpoint)
-    dataset = datasets.open(data, split, resize=resize, skippable=skippable)
+    dataset = datasets.open(data, split, resize=resize, skippable=skippable, decode=True)
     metrics, detections = evaluate_detector(detector, dataset)
     found = {
         "metrics": metrics.to_dict() | voc.numbers(data, dataset.ground_truth(), detections),

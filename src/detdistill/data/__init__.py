@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from detdistill.data import coco, pictures, shapes, voc, yolo
+from detdistill.data.augment import Augmenter
+from detdistill.data.damage import Ledger
 from detdistill.data.dataset import Dataset, Sample, collate
 from detdistill.data.folder import SKIPPABLE, Opening, PictureFolder
 from detdistill.data.stream import stream
@@ -19,7 +21,9 @@ from detdistill.errors import UserError, unknown_name
 
 __all__ = [
     "SPLITS",
+    "Augmenter",
     "Dataset",
+    "Ledger",
     "Opening",
     "Resize",
     "Sample",
@@ -45,6 +49,7 @@ def open(  # noqa: A001 - `data.open` is what one expects
     resize: Resize | None = None,
     *,
     skippable: float = SKIPPABLE,
+    decode: bool = False,
 ) -> Dataset:
     """The data set with this name.
 
@@ -55,6 +60,8 @@ def open(  # noqa: A001 - `data.open` is what one expects
         resize: scales the pictures; without it they keep their size.
         skippable: largest share of pictures, and of annotations, that may be left out because
             they cannot be used.
+        decode: decode every picture now, so that none turns out to be damaged later. What is
+            evaluated on is opened so: a result is then of pictures that are known beforehand.
 
     Raises:
         UserError: there is no such data set or split, or it cannot be used.
@@ -67,7 +74,7 @@ def open(  # noqa: A001 - `data.open` is what one expects
     if kind == "shapes":
         dataset = shapes.Shapes(shapes.find(rest or "medium"), part, limit)
     else:
-        dataset = open_files(name, part, Opening(limit=limit, skippable=skippable))
+        dataset = open_files(name, part, Opening(limit=limit, skippable=skippable, decode=decode))
     return Resized(dataset, resize) if resize else dataset
 
 

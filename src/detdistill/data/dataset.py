@@ -29,6 +29,8 @@ class Sample:
     """(G,) bool: a region to ignore, not an object to learn."""
     id: int
     """The picture's id in the data set's ground truth."""
+    canvas: int = 0
+    """Side of a square that a batch of the picture fills at least; the rest is padding."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -51,6 +53,10 @@ class Dataset(Protocol):
     def notes(self) -> tuple[str, ...]:
         """What a user should know of the data, such as annotations that were left out."""
 
+    @property
+    def left_out(self) -> int:
+        """Pictures that were left out because they cannot be read."""
+
     def __len__(self) -> int:
         """How many pictures there are."""
 
@@ -68,8 +74,8 @@ class Dataset(Protocol):
 def collate(samples: Sequence[Sample]) -> Batch:
     """One batch of several samples.
 
-    Images are padded at the right and the bottom to a common multiple of 32, objects to the
-    fullest image and to at least one, so that no tensor is empty.
+    Images are padded at the right and the bottom to a common multiple of 32, and to the canvas of
+    each, objects to the fullest image and to at least one, so that no tensor is empty.
     """
     return Batch(
         images=_images(samples),
@@ -80,7 +86,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 def _images(samples: Sequence[Sample]) -> Tensor:
     heights, widths = zip(*(sample.size for sample in samples), strict=True)
-    height, width = _round_up(max(heights)), _round_up(max(widths))
+    canvas = max(sample.canvas for sample in samples)
+    height, width = _round_up(max(canvas, *heights)), _round_up(max(canvas, *widths))
     if all(sample.size == (height, width) for sample in samples):
         return torch.stack([sample.image for sample in samples])
     images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)

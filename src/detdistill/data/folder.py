@@ -94,6 +94,11 @@ class PictureFolder:
         """What was left out, and why, and what else is to be known."""
         return (*self._notes, *_summary(self.defects))
 
+    @property
+    def left_out(self) -> int:
+        """How many pictures cannot be used."""
+        return sum(defect.kind == "picture" for defect in self.defects)
+
     def __len__(self) -> int:
         return len(self._files)
 
@@ -151,16 +156,26 @@ def _check_share(
     origin: Path, defects: Sequence[Defect], kind: str, used: int, opening: Opening
 ) -> None:
     """Refuses a data set of which too much had to be left out."""
-    wrong = [defect for defect in defects if defect.kind == kind]
-    total = len(wrong) + used
-    if len(wrong) <= opening.skippable * total:
-        return
-    named = "; ".join(map(str, wrong[:SHOWN]))
+    wrong = [str(defect) for defect in defects if defect.kind == kind]
+    if len(wrong) > opening.skippable * (len(wrong) + used):
+        raise too_many(
+            f"{origin}: {len(wrong)} of {len(wrong) + used} {kind}s", wrong, opening.skippable
+        )
+
+
+def too_many(what: str, wrong: Sequence[str], skippable: float) -> UserError:
+    """The error for more defects than may be skipped.
+
+    Args:
+        what: how many of what.
+        wrong: the defects, without full stops.
+        skippable: the share that may be.
+    """
+    named = "; ".join(wrong[:SHOWN])
     rest = f"; and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
-    raise UserError(
-        f"{origin}: {len(wrong)} of {total} {kind}s cannot be used ({named}{rest}), "
-        f"but only a share of {opening.skippable:g} may be skipped. Mend what 'detdistill data "
-        "check' lists, or raise skippable."
+    return UserError(
+        f"{what} cannot be used ({named}{rest}), but only a share of {skippable:g} may be skipped. "
+        "Mend what 'detdistill data check' lists, or raise skippable."
     )
 
 

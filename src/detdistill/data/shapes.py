@@ -61,6 +61,7 @@ class Shapes:
     classes = scenes.CLASSES
     category_ids = tuple(range(1, len(scenes.CLASSES) + 1))
     notes: tuple[str, ...] = ()
+    left_out = 0
 
     def __init__(self, level: Level, split: str, limit: int | None = None, seed: int = 0) -> None:
         self._scene = level.scene

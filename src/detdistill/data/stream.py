@@ -8,7 +8,7 @@ on exactly where it stopped, without knowing anything but the number of its step
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -19,16 +19,28 @@ from torch.utils import _pytree as pytree
 from torch.utils.data import DataLoader
 
 from detdistill.data import transforms
+from detdistill.data.augment import Change
+from detdistill.data.damage import Damage
 from detdistill.data.dataset import Dataset, Sample, collate
+from detdistill.data.pictures import UnreadableError
 from detdistill.errors import UserError
 from detdistill.structures import Batch
 
+CHANGE, STAND_IN = 0, 1
+"""What random numbers of a place are for; each purpose has its own."""
+
+STAND_INS = 20
+"""Pictures that are tried in place of an unreadable one."""
+
 
 class Ticket(NamedTuple):
-    """One place in the endless order: which picture, and whether it is mirrored."""
+    """One place in the endless order: which picture, and what happens to it."""
 
     picture: int
     flip: bool
+    """Whether it is mirrored."""
+    key: tuple[int, int, int]
+    """Seed, pass and picture: what every other random number of this place follows from."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,7 +58,7 @@ class Order:
         number, offset = divmod(place, self.length)
         order, chances = _one_pass(self.seed, number, self.length)
         index = int(order[offset])
-        return Ticket(index, bool(chances[index] < self.flip))
+        return Ticket(index, bool(chances[index] < self.flip), (self.seed, number, index))
 
 
 @lru_cache(maxsize=4)
@@ -86,23 +98,52 @@ class Share:
             yield range(first + micro * size, first + (micro + 1) * size)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, kw_only=True, slots=True)
 class _Reader:
     """Makes batches of tickets; in a worker process, hands errors over as values."""
 
     dataset: Dataset
+    change: Change | None
+    forgiving: bool
+    """Whether other pictures stand in for those that cannot be read."""
 
-    def batch(self, tickets: Sequence[Ticket]) -> Batch:
-        return collate([self._sample(ticket) for ticket in tickets])
+    def batch(self, tickets: Sequence[Ticket]) -> tuple[Batch, list[Damage]]:
+        damages: list[Damage] = []
+        batch = collate([self._sample(ticket, damages) for ticket in tickets])
+        return batch, damages
 
-    def _sample(self, ticket: Ticket) -> Sample:
-        sample = self.dataset[ticket.picture]
+    def _sample(self, ticket: Ticket, damages: list[Damage]) -> Sample:
+        sample = self._read(ticket, damages)
+        if self.change:
+            sample = self.change(sample, np.random.default_rng((*ticket.key, CHANGE)))
         return transforms.flip(sample) if ticket.flip else sample
 
-    def __getitem__(self, tickets: Sequence[Ticket]) -> list[object] | UserError:
+    def _read(self, ticket: Ticket, damages: list[Damage]) -> Sample:
+        """The picture of a ticket, or the first that can be read of those that may stand in."""
+        for picture in self._candidates(ticket):
+            try:
+                return self.dataset[picture]
+            except UnreadableError as error:
+                if not self.forgiving:
+                    raise
+                damages.append(Damage(picture, str(error)))
+        raise UserError(
+            f"{damages[-1].reason} Nor can {STAND_INS} others that were tried in its place. "
+            "'detdistill data check' lists all that are damaged."
+        )
+
+    def _candidates(self, ticket: Ticket) -> Iterator[int]:
+        yield ticket.picture
+        rng = np.random.default_rng((*ticket.key, STAND_IN))
+        yield from rng.integers(len(self.dataset), size=STAND_INS).tolist()
+
+    def __getitem__(
+        self, tickets: Sequence[Ticket]
+    ) -> tuple[list[object], list[Damage]] | UserError:
         """The tensors of a batch: what the loader knows how to pin."""
         try:
-            return pytree.tree_leaves(self.batch(tickets))
+            batch, damages = self.batch(tickets)
+            return pytree.tree_leaves(batch), damages
         except UserError as error:
             return error
 
@@ -118,6 +159,8 @@ def stream(
     world: int = 1,
     accumulate: int = 1,
     flip: float = 0.5,
+    change: Change | None = None,
+    on_damage: Callable[[Damage], object] | None = None,
     workers: int = 0,
 ) -> Iterator[Batch]:
     """The micro-batches of steps `start` to `steps - 1`, `accumulate` of them for each step.
@@ -125,16 +168,44 @@ def stream(
     They depend on nothing but the arguments: step k is the same whether the stream began at 0 or
     at k, and with any number of worker processes.
 
+    Args:
+        dataset: where the pictures come from.
+        seed: of every random number.
+        batch_size: pictures of a step, over all ranks and micro-batches.
+        steps: of the whole training.
+        start: the first step.
+        rank: this process.
+        world: all processes.
+        accumulate: micro-batches of a step.
+        flip: probability that a picture is mirrored.
+        change: is made of every picture before that.
+        on_damage: is told of each picture that turns out to be unreadable, whenever it is its
+            turn; another one, which depends on the seed and its place alone, stands in for it.
+            Without this, such a picture is an error.
+        workers: processes that load pictures; 0 loads them here.
+
     Raises:
-        UserError: the data set is empty, or the batch cannot be divided equally.
+        UserError: the data set is empty, the batch cannot be divided equally, or a picture cannot
+            be read.
     """
     if len(dataset) == 0:
         raise UserError("The training data has no pictures.")
     share = Share(batch_size=batch_size, rank=rank, world=world, accumulate=accumulate)
     order = Order(length=len(dataset), seed=seed, flip=flip)
     plan = _plan(order, share, range(start, steps))
-    reader = _Reader(dataset)
-    return _load(reader, plan, workers) if workers else map(reader.batch, plan)
+    reader = _Reader(dataset=dataset, change=change, forgiving=on_damage is not None)
+    made = _load(reader, plan, workers) if workers else map(reader.batch, plan)
+    return _told(made, on_damage)
+
+
+def _told(
+    made: Iterator[tuple[Batch, list[Damage]]], on_damage: Callable[[Damage], object] | None
+) -> Iterator[Batch]:
+    for batch, damages in made:
+        if on_damage:
+            for damage in damages:
+                on_damage(damage)
+        yield batch
 
 
 def _plan(order: Order, share: Share, steps: range) -> Iterator[list[Ticket]]:
@@ -143,7 +214,9 @@ def _plan(order: Order, share: Share, steps: range) -> Iterator[list[Ticket]]:
             yield [order.ticket(place) for place in places]
 
 
-def _load(reader: _Reader, plan: Iterator[list[Ticket]], workers: int) -> Iterator[Batch]:
+def _load(
+    reader: _Reader, plan: Iterator[list[Ticket]], workers: int
+) -> Iterator[tuple[Batch, list[Damage]]]:
     loader: DataLoader[Any] = DataLoader(
         reader,  # type: ignore[arg-type]  # indexed by tickets, not by numbers
         sampler=plan,  # any iterable of what the reader is indexed by
@@ -153,10 +226,11 @@ def _load(reader: _Reader, plan: Iterator[list[Ticket]], workers: int) -> Iterat
         generator=torch.Generator(),  # its own, so that the global one is not drawn from
         worker_init_fn=_ignore_interrupts,
     )
-    for tensors in loader:
-        if isinstance(tensors, UserError):
-            raise tensors
-        yield pytree.tree_unflatten(tensors, _BATCH)
+    for made in loader:
+        if isinstance(made, UserError):
+            raise made
+        tensors, damages = made
+        yield pytree.tree_unflatten(tensors, _BATCH), damages
 
 
 def _ignore_interrupts(_worker: int) -> None:

@@ -27,6 +27,13 @@ class Resize:
     """Largest length of the shorter side."""
     longer: int = 1333
     """Largest length of the longer side."""
+    canvas: int = 0
+    """Side of the square that a batch fills at least."""
+
+    @classmethod
+    def letterbox(cls, side: int) -> Resize:
+        """As large as fits into a square, to which batches are padded: all have one shape."""
+        return cls(side, side, canvas=side)
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """The new height and width, rounded to whole pixels."""
@@ -36,7 +43,8 @@ class Resize:
     def __call__(self, sample: Sample) -> Sample:
         """The sample at its new size."""
         image = self.picture(sample.image)
-        return replace(sample, image=image, boxes=sample.boxes * scale(sample.image, image))
+        boxes = sample.boxes * scale(sample.image, image)
+        return replace(sample, image=image, boxes=boxes, canvas=self.canvas)
 
     def picture(self, image: Tensor) -> Tensor:
         """(3, H, W) -> (3, H', W'); the same tensor where the size does not change."""
@@ -77,6 +85,11 @@ class Resized:
     def notes(self) -> tuple[str, ...]:
         """The data set's."""
         return self._dataset.notes
+
+    @property
+    def left_out(self) -> int:
+        """The data set's."""
+        return self._dataset.left_out
 
     def __len__(self) -> int:
         return len(self._dataset)

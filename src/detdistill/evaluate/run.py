@@ -54,6 +54,10 @@ class Sample(Protocol):
     def id(self) -> int:
         """The image's id in the ground truth."""
 
+    @property
+    def canvas(self) -> int:
+        """Side of a square that a batch of the image fills at least."""
+
 
 class Dataset(Protocol):
     """What is asked of a data set here."""
@@ -135,7 +139,8 @@ def predict(
     with evaluating(detector):
         for samples in loader:
             images = [sample.image for sample in samples]
-            found = detect(detector, images, channels_last=channels_last)
+            canvas = max(sample.canvas for sample in samples)
+            found = detect(detector, images, channels_last=channels_last, canvas=canvas)
             results += _results(found, samples, originals, dataset.category_ids)
             if progress:
                 progress(len(samples))
@@ -143,10 +148,13 @@ def predict(
 
 
 def detect(
-    detector: Detector, images: Sequence[Tensor], *, channels_last: bool = False
+    detector: Detector, images: Sequence[Tensor], *, channels_last: bool = False, canvas: int = 0
 ) -> Detections:
-    """What a detector finds in a few images, each (3, H, W), of any sizes; on the CPU."""
-    padded, sizes = _stack(images)
+    """What a detector finds in a few images, each (3, H, W), of any sizes; on the CPU.
+
+    They are padded at least to a square with the side `canvas`.
+    """
+    padded, sizes = _stack(images, canvas)
     layout = torch.channels_last if channels_last else torch.contiguous_format
     device = next((weight.device for weight in detector.parameters()), torch.device("cpu"))
     padded, sizes = padded.to(device, memory_format=layout), sizes.to(device)
@@ -185,10 +193,11 @@ def _listed(names: Sequence[str], most: int = 8) -> str:
     return ", ".join(names[:most]) + rest
 
 
-def _stack(images: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+def _stack(images: Sequence[Tensor], canvas: int) -> tuple[Tensor, Tensor]:
     """Images padded at the right and the bottom to one size, and their own sizes (B, 2)."""
     sizes = torch.tensor([image.shape[-2:] for image in images])
-    height, width = (-(-int(side) // SIZE_MULTIPLE) * SIZE_MULTIPLE for side in sizes.amax(0))
+    least = sizes.amax(0).clamp(min=canvas).tolist()
+    height, width = (-(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE for side in least)
     padded = [F.pad(i, (0, width - i.shape[-1], 0, height - i.shape[-2])) for i in images]
     return torch.stack(padded), sizes
 

@@ -116,6 +116,19 @@ def resize_of(path: Path | str) -> tuple[int, int] | None:
     return found[0], found[1]
 
 
+def letterbox_of(path: Path | str) -> int | None:
+    """Side of the square that pictures were padded to in the training; None for none.
+
+    Raises:
+        UserError: there is no checkpoint, or its card says something else.
+    """
+    file = locate(path)
+    found = _card(file).get("letterbox")
+    if found is not None and (type(found) is not int or found < 1):
+        raise UserError(f"{card_path(file)}: 'letterbox' is {found!r}, not a length in pixels.")
+    return found
+
+
 def card_path(file: Path) -> Path:
     """Where the card of a weights file lies."""
     return file.with_suffix(".json")

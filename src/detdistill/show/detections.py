@@ -132,9 +132,9 @@ def draw(
 
 
 def side_by_side(panels: Mapping[str, Image.Image], *, legend: bool = True) -> Image.Image:
-    """Pictures of one size next to each other, each under its title, as one picture."""
+    """Pictures next to each other, each under its title, as one picture."""
     font = _font(16)
-    width, height = next(iter(panels.values())).size
+    width, height = map(max, zip(*(panel.size for panel in panels.values()), strict=True))
     head, foot = 2 * _MARGIN + 16, (2 * _MARGIN + 16 if legend else _MARGIN)
     across = _MARGIN + len(panels) * (width + _MARGIN)
     sheet = Image.new("RGB", (across, head + height + foot), colors.WHITE)

@@ -38,7 +38,6 @@ def _machine(experiment: Experiment, ranks: Accelerator) -> str:
 def _data(experiment: Experiment, assembly: Assembly) -> list[str]:
     """How much there is, and what the data sets note, such as annotations that were left out."""
     images, classes = len(assembly.data), len(assembly.data.classes)
-    scaled = ", scaled to at most {} x {}".format(*experiment.resize) if experiment.resize else ""
     splits = {"train": assembly.data, "tune": assembly.tune, "test": assembly.test}
     remarks = [
         f"note: {split} data: {remark}"
@@ -47,9 +46,15 @@ def _data(experiment: Experiment, assembly: Assembly) -> list[str]:
         for remark in dataset.notes
     ]
     return [
-        f"data {experiment.data}: {images} training images, {classes} classes{scaled}",
+        f"data {experiment.data}: {images} training images, {classes} classes{_scaled(experiment)}",
         *remarks,
     ]
+
+
+def _scaled(experiment: Experiment) -> str:
+    if experiment.letterbox:
+        return f", in squares of {experiment.letterbox}"
+    return ", scaled to at most {} x {}".format(*experiment.resize) if experiment.resize else ""
 
 
 def _teaching(experiment: Experiment, assembly: Assembly) -> list[str]:

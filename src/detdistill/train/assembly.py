@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from detdistill import data
-from detdistill.data import Dataset, Resize
+from detdistill.data import Augmenter, Dataset, Resize
 from detdistill.detectors import Detector
 from detdistill.errors import UserError
 from detdistill.interop import checkpoint
@@ -23,7 +23,9 @@ class Assembly:
     """Everything that a training consists of, not yet on a device."""
 
     data: Dataset
-    """The training images."""
+    """The training images, in their own size."""
+    change: Augmenter
+    """What the training makes of them."""
     tune: Dataset | None
     """What is evaluated on during the training; None if nothing is."""
     test: Dataset
@@ -53,15 +55,16 @@ def build(experiment: Experiment) -> Assembly:
     methods = parse_methods(experiment)
     teacher = _teacher(experiment) if methods else None
     weights = start.weights_of(experiment)
-    dataset = _open(experiment, "train", experiment.images)
+    dataset = data.open(experiment.data, "train", experiment.images, skippable=experiment.skippable)
     if teacher is not None:
         _check_classes("teacher", str(experiment.teacher), teacher, dataset)
     student, origin = start.student(experiment, tuple(dataset.classes), weights)
     _check_classes("student", experiment.student, student, dataset)
     return Assembly(
         data=dataset,
-        tune=_open(experiment, "tune") if experiment.validate_every else None,
-        test=_open(experiment, "test"),
+        change=augmenter(experiment),
+        tune=_open_whole(experiment, "tune") if experiment.validate_every else None,
+        test=_open_whole(experiment, "test"),
         student=student,
         origin=origin,
         teacher=teacher,
@@ -92,9 +95,26 @@ def checkpoints_of(experiment: Experiment) -> list[str]:
     return student + [file for file in named if file != IMAGENET]
 
 
-def _open(experiment: Experiment, split: str, limit: int | None = None) -> Dataset:
-    resize = Resize(*experiment.resize) if experiment.resize else None
-    return data.open(experiment.data, split, limit, resize, skippable=experiment.skippable)
+def augmenter(experiment: Experiment) -> Augmenter:
+    """What a training makes of its pictures before it perhaps mirrors them."""
+    return Augmenter(resize=_resize(experiment), settings=experiment.augment)
+
+
+def _open_whole(experiment: Experiment, split: str) -> Dataset:
+    """What is evaluated on; every picture is decoded before hours are spent on the training."""
+    return data.open(
+        experiment.data,
+        split,
+        resize=_resize(experiment),
+        skippable=experiment.skippable,
+        decode=True,
+    )
+
+
+def _resize(experiment: Experiment) -> Resize | None:
+    if experiment.letterbox:
+        return Resize.letterbox(experiment.letterbox)
+    return Resize(*experiment.resize) if experiment.resize else None
 
 
 def _teacher(experiment: Experiment) -> Detector:

@@ -9,6 +9,8 @@ from typing import Any, Literal
 
 import yaml
 
+from detdistill.augmentation import Augmentation
+from detdistill.augmentation import check as check_augmentation
 from detdistill.errors import UserError
 from detdistill.files import write_text
 
@@ -70,6 +72,9 @@ class Experiment:
     resize: tuple[int, int] | None = None
     """Scale pictures, proportions kept, as far as these largest lengths of the shorter and the
     longer side allow, such as 800 and 1333; None keeps their size."""
+    letterbox: int | None = None
+    """Instead of `resize`: side of a square, such as 640, that pictures are scaled to fit into,
+    proportions kept, and padded to at the right and the bottom, in training and evaluation."""
     steps: int = 1200
     batch_size: int = 8
     """Images per optimizer step, over all ranks and accumulated micro-batches."""
@@ -84,12 +89,17 @@ class Experiment:
     """Processes that load images."""
     flip: float = 0.5
     """Probability of a horizontal flip."""
+    augment: Augmentation = field(default_factory=Augmentation)
     validate_every: int | None = None
     """Steps between evaluations during the training; None for at the end only."""
     save_every: int = 200
     """Steps between checkpoints."""
     log_every: int = 10
     tensorboard: bool = False
+
+
+GROUPS = {"optimizer": Optimizer, "augment": Augmentation}
+"""Fields that are settings of their own."""
 
 
 def check(experiment: Experiment) -> None:
@@ -113,12 +123,21 @@ def check(experiment: Experiment) -> None:
     shorter, longer = experiment.resize or (1, 1)
     wanted = "two lengths above 0, the shorter one first, or null"
     _require(1 <= shorter <= longer, "resize", experiment.resize, wanted)
+    _check_letterbox(experiment)
+    check_augmentation(experiment.augment, resize=experiment.resize, letterbox=experiment.letterbox)
     _check_optimizer(experiment.optimizer)
     if experiment.methods and experiment.teacher is None:
         raise UserError(
             f"Method {'+'.join(experiment.methods)} needs a teacher: "
             "name a run folder or a .safetensors file."
         )
+
+
+def _check_letterbox(experiment: Experiment) -> None:
+    side = experiment.letterbox
+    _require(side is None or side >= 1, "letterbox", side, "at least 1, or null")
+    if side and experiment.resize:
+        raise UserError("resize and letterbox exclude each other: choose one.")
 
 
 def _check_optimizer(optimizer: Optimizer) -> None:
@@ -143,6 +162,12 @@ def _require(holds: bool, name: str, value: object, what: str) -> None:
         raise UserError(f"{name} is {value}, but must be {what}.")
 
 
+def sizes(experiment: Experiment) -> dict[str, Any]:
+    """What a detector's card says of the size of pictures."""
+    side = experiment.letterbox
+    return {"resize": (side, side) if side else experiment.resize, "letterbox": side}
+
+
 def to_dict(experiment: Experiment) -> dict[str, Any]:
     """Plain values, as YAML and JSON have them."""
     values: dict[str, Any] = plain(asdict(experiment))
@@ -155,12 +180,19 @@ def from_dict(values: Mapping[str, Any]) -> Experiment:
     Raises:
         UserError: a field is unknown.
     """
-    optimizer = {name: _tuple(value) for name, value in values.get("optimizer", {}).items()}
-    rest = {name: _tuple(value) for name, value in values.items() if name != "optimizer"}
+    rest = {name: _tuple(value) for name, value in values.items() if name not in GROUPS}
     try:
-        return Experiment(**rest, optimizer=Optimizer(**optimizer))
+        return Experiment(**rest, **groups(values))
     except TypeError as error:
         raise UserError(f"This is not an experiment of this version: {error}.") from error
+
+
+def groups(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of `GROUPS`, from plain values; what is not given has its default."""
+    return {
+        name: group(**{key: _tuple(value) for key, value in values.get(name, {}).items()})
+        for name, group in GROUPS.items()
+    }
 
 
 def save(experiment: Experiment, path: Path) -> None:

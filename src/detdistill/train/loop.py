@@ -11,6 +11,7 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 
 from detdistill import data
+from detdistill.data.damage import Damage
 from detdistill.data.stream import Share
 from detdistill.errors import UserError
 from detdistill.files import read_json, write_json
@@ -108,6 +109,7 @@ class _Run:
         self.ranks = ranks
         self.trainer = Trainer(assembly.step, experiment, ranks)
         self.clock = Clock()
+        self.unreadable = data.Ledger(assembly.data, experiment.skippable)
         self.best = -1.0
         self.saved_at = 0
         self._restore()
@@ -158,6 +160,8 @@ class _Run:
                 f"{self.folder.path} began. Restore it, or start again with overwrite."
             )
         self.trainer.restore(state["trainer"])
+        known = state.get("unreadable")
+        self.unreadable = data.Ledger(self.assembly.data, self.experiment.skippable, known)
         self.best, self.saved_at = state["best"], self.trainer.done
         self.clock = Clock(state["seconds"], state["cpu_seconds"], state["lap"])
         self._truncate_metrics(self.trainer.done)
@@ -203,6 +207,8 @@ class _Run:
             world=self.ranks.num_processes,
             accumulate=settings.accumulate,
             flip=settings.flip,
+            change=self.assembly.change,
+            on_damage=self.unreadable.note,
             workers=settings.workers,
         )
 
@@ -241,7 +247,14 @@ class _Run:
             return False
         return engine.agree(self.ranks, "stop" if self.stop.asked else None) is not None
 
+    def _report_damage(self) -> None:
+        """Says which pictures could not be read since the last time; ends a run with too many."""
+        noted: list[Damage] = gather_object(self.unreadable.take_noted())
+        for line in self.unreadable.enter(noted):
+            self.journal.say(f"note: train data: {line}")
+
     def _log(self, learning_rate: float) -> None:
+        self._report_damage()
         steps = len(self.trainer.window)
         losses, norm = self.trainer.read()
         task = {name.partition("/")[2]: v for name, v in losses.items() if _is_task(name)}
@@ -270,6 +283,7 @@ class _Run:
 
     def _save(self) -> None:
         self.trainer.check()
+        self._report_damage()
         self._save_to(self.folder.last)
         self.saved_at = self.trainer.done
         self._set_status("running")
@@ -283,6 +297,7 @@ class _Run:
                 "cpu_seconds": self.clock.cpu_seconds,
                 "lap": self.clock.lap,
                 "teacher": self.assembly.teacher_fingerprint,
+                "unreadable": self.unreadable.known,
             }
             checkpoint.save(folder, state, self.trainer.detector, self._card())
         self.ranks.wait_for_everyone()
@@ -311,6 +326,7 @@ class _Run:
             "metrics": assessment.metrics,
             "split": "test",
             "images": assessment.images,
+            "notes": list(self.assembly.test.notes),
             "data": self.experiment.data,
             "step": self.trainer.done,
             "cost": {
@@ -329,7 +345,7 @@ class _Run:
             "teacher": self.assembly.teacher_fingerprint,
             "methods": experiments.to_dict(self.experiment)["methods"],
             "data": self.experiment.data,
-            "resize": self.experiment.resize,
+            **experiments.sizes(self.experiment),
             "step": self.trainer.done,
         }
 

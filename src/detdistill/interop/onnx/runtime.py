@@ -41,6 +41,11 @@ class OnnxDetector(nn.Module):
         found = self.card["resize"]
         return tuple(found) if found else None
 
+    @property
+    def letterbox(self) -> int | None:
+        """Side of the square that pictures were padded to in the training; None for none."""
+        return self.card.get("letterbox")
+
     def forward(
         self,
         images: Tensor,

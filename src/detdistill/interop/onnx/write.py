@@ -67,7 +67,7 @@ def export(
     """
     require_packages()
     detector = _dense(checkpoint.load(source))
-    card = _card(detector, checkpoint.resize_of(source), precision)
+    card = _card(detector, checkpoint.resize_of(source), checkpoint.letterbox_of(source), precision)
     with tempfile.TemporaryDirectory() as folder:
         full = Path(folder) / "full.onnx"
         program = _program(detector)
@@ -155,7 +155,10 @@ def _quantised(file: Path) -> Path:
 
 
 def _card(
-    detector: DenseDetector, resize: tuple[int, int] | None, precision: Precision
+    detector: DenseDetector,
+    resize: tuple[int, int] | None,
+    letterbox: int | None,
+    precision: Precision,
 ) -> dict[str, Any]:
     """What somebody needs to use the file, and where it came from."""
     return {
@@ -163,6 +166,7 @@ def _card(
         "strides": list(detector.spec.strides),
         "input": "images (B, 3, H, W) uint8 RGB and sizes (B, 2) int64 heights and widths",
         "resize": list(resize) if resize else None,
+        "letterbox": letterbox,
         "pad": {"multiple": PAD_MULTIPLE, "value": 0, "sides": ["right", "bottom"]},
         "normalisation": "inside",
         "precision": precision,
