@@ -12,7 +12,9 @@ from safetensors.torch import load_file
 from tests.train.fakes import Detached, FakeDetector, Pull, batch, start_engine
 
 from detdistill import detectors
+from detdistill.augmentation import Augmentation
 from detdistill.cli import verbs
+from detdistill.detectors import Detector
 from detdistill.errors import UserError
 from detdistill.files import read_json, write_json
 from detdistill.interop import checkpoint as interop
@@ -262,6 +264,29 @@ def test_pictures_are_scaled_in_training_and_in_every_evaluation(
     assert summary["facts"]["image_size"] == [96, 96]
     assert "scaled to at most 96 x 128" in (tmp_path / "train.log").read_text()
     assert verbs.evaluate(str(tmp_path), data=plain.data)["metrics"] == summary["metrics"]
+
+
+def test_a_letterbox_is_the_same_in_training_and_in_every_evaluation(
+    plain: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = set()
+    normalise = Detector.normalise
+
+    def look(self: Detector, images: torch.Tensor, sizes: torch.Tensor | None) -> torch.Tensor:
+        seen.add(tuple(images.shape[-2:]))
+        return normalise(self, images, sizes)
+
+    monkeypatch.setattr(Detector, "normalise", look)
+    augment = Augmentation(jitter=(0.5, 1.5), photometric=True)
+    boxed = replace(plain, letterbox=96, augment=augment, steps=2)
+    summary = train(boxed, tmp_path, device="cpu")
+    again = verbs.evaluate(str(tmp_path), data=plain.data)
+    verbs.predict(str(tmp_path), [f"{plain.data[5:]}/test2017"], out=str(tmp_path / "drawn"))
+    assert seen == {(96, 96)}
+    assert again["metrics"] == summary["metrics"]
+    card = read_json(tmp_path / "student.json")
+    assert (card["letterbox"], card["resize"]) == (96, [96, 96])
+    assert experiments.load(tmp_path / "experiment.yaml").augment == augment
 
 
 def test_what_is_to_know_of_the_data_is_said_at_the_start(

@@ -134,8 +134,9 @@ class _Reader:
 
     def _candidates(self, ticket: Ticket) -> Iterator[int]:
         yield ticket.picture
-        rng = np.random.default_rng((*ticket.key, STAND_IN))
-        yield from rng.integers(len(self.dataset), size=STAND_INS).tolist()
+        rng, length = np.random.default_rng((*ticket.key, STAND_IN)), len(self.dataset)
+        for distance in rng.integers(1, max(2, length), size=STAND_INS).tolist():
+            yield (ticket.picture + distance) % length
 
     def __getitem__(
         self, tickets: Sequence[Ticket]

@@ -53,8 +53,9 @@ def assess(
 
 
 def facts(detector: Detector, dataset: Dataset) -> dict[str, Any]:
-    """Size and speed on the size of the first image."""
-    height, width = dataset[0].image.shape[-2:]
+    """Size and speed on the size of the first image, or of the square that it is padded to."""
+    first = dataset[0]
+    height, width = (max(side, first.canvas) for side in first.size)
     return speed.facts(detector, (height, width))
 
 
