@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import yaml
+
 from detdistill.errors import UserError
 
 
@@ -69,6 +71,21 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
         raise UserError(f"There is no file {path}.") from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} cannot be read as JSON: {error}.") from error
+
+
+def read_yaml(path: Path) -> Any:  # noqa: ANN401 - any YAML value
+    """Reads a YAML file.
+
+    Raises:
+        UserError: there is no such file, or it is not YAML.
+    """
+    try:
+        return yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"There is no file {path}.") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path} cannot be read as YAML: {reason}.") from error
 
 
 def _sync(path: Path) -> None:

@@ -125,7 +125,7 @@ def test_a_split_without_a_file_falls_back_on_val(folder: Path) -> None:
         for split in ("train", "tune", "test")
     }
     assert sizes == {"train": 3, "tune": 1, "test": 1}
-    assert "val2017 stands in" in data.open(f"coco:{folder}", "test", skippable=1.0).notes[0]
+    assert "val stands in" in data.open(f"coco:{folder}", "test", skippable=1.0).notes[0]
     assert "stands in" not in str(data.open(f"coco:{folder}", "tune", skippable=1.0).notes)
 
 

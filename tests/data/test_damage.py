@@ -93,7 +93,7 @@ def test_a_search_without_end_is_given_up(damaged: Path, workers: int) -> None:
     for picture in (damaged / "train2017").iterdir():
         picture.write_bytes(b"nothing")
     told: list[Damage] = []
-    with pytest.raises(UserError, match="Nor can 20 others .* 'detdistill data check'"):
+    with pytest.raises(UserError, match=r"Nor can 20 others .* 'detdistill data check'"):
         list(
             data.stream(
                 dataset, seed=0, batch_size=2, steps=1, on_damage=told.append, workers=workers

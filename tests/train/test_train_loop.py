@@ -302,7 +302,7 @@ def test_what_is_to_know_of_the_data_is_said_at_the_start(
     assembly = loop.build(replace(plain, data=f"coco:{folder}", skippable=0.02))
     said = "\n".join(announcement(plain, assembly, start_engine(), teacher))
     assert "note: train data: 1 annotation(s) left out: box has no area" in said
-    assert "note: test data: the folder has no such part; val2017 stands in" in said
+    assert "note: test data: the data set has no such part; val stands in" in said
 
 
 def test_evaluation_takes_no_more_images_at_a_time_than_a_step(

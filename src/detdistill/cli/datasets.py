@@ -61,7 +61,8 @@ def _check(arguments: Sequence[str]) -> None:
         rows = [[one.split, *map(str, one.counts.values())] for one in sound]
         tables.show(["split", *counts[0]], rows)
         tables.show(["class", *(one.split for one in sound)], _balance(sound))
-    defects = [defect for one in surveys for defect in (*one.defects, *filter(None, [one.error]))]
+    found = (defect for one in surveys for defect in (*one.defects, *filter(None, [one.error])))
+    defects = list(dict.fromkeys(found))  # one file of annotations may be that of all splits
     for defect in defects:
         tables.warn(f"defect: {defect}")
     tables.say(f"\n{len(defects) or 'no'} defect(s)")

@@ -8,7 +8,9 @@ from detdistill.cli.parser import Parser
 
 AGAINST = "a paper's table that gets a column of its own, as crosskd:table5"
 CHECKPOINT = "a run folder or a .safetensors file"
-DATA = "shapes, shapes:hard, coco:PATH, voc:PATH, yolo:PATH/data.yaml"
+DATA = (
+    "shapes, shapes:hard, coco:PATH, coco:ANNOTATIONS.json,PICTURES, voc:PATH, yolo:PATH/data.yaml"
+)
 DETECTOR = "a run folder, a .safetensors file or an exported .onnx file"
 
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from detdistill import recipes
 from detdistill.errors import UserError
+from detdistill.files import read_yaml
 from detdistill.recipes import Settings, over
 
 
@@ -61,14 +60,7 @@ def short(method: str) -> str:
 
 
 def _read_yaml(file: Path) -> dict[str, Any]:
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"There is no file {file}.") from error
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{file} cannot be read as YAML: {' '.join(str(error).split())}."
-        ) from error
+    content = read_yaml(file)
     if not isinstance(content, dict):
         raise UserError(f"{file} does not hold settings, written as 'name: value' lines.")
     return content

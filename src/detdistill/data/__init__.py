@@ -1,7 +1,8 @@
 """Pictures with known objects: `open` a data set by its name, then `stream` batches of it.
 
 A name is `shapes` or `shapes:LEVEL` for the built-in pictures; `coco:PATH`, `voc:PATH` and
-`yolo:PATH` are folders on disk.
+`yolo:PATH` are folders on disk, `coco:ANNOTATIONS.json,PICTURES` any file in COCO's format and its
+pictures.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ def open(  # noqa: A001 - `data.open` is what one expects
     """The data set with this name.
 
     Args:
-        name: `shapes`, `shapes:LEVEL`, `coco:PATH`, `voc:PATH` or `yolo:PATH/data.yaml`.
+        name: `shapes`, `shapes:LEVEL`, `coco:PATH`, `voc:PATH` or `yolo:PATH/data.yaml`; or
+            `coco:ANNOTATIONS.json,PICTURES`, or `coco:FILE.yaml` with a line `train:
+            ANNOTATIONS.json,PICTURES` and others for `val` and `test`.
         split: `train`, `tune` (or `val`), `test`. A data set without a test part tests on `val`.
         limit: take only this many pictures, the first ones.
         resize: scales the pictures; without it they keep their size.
@@ -128,7 +131,8 @@ def _kind(name: str) -> tuple[str, str]:
 
 def _path(kind: str, path: str) -> Path:
     if not path:
-        raise UserError(f"The data set's place is missing. Write {kind}:PATH.")
+        pair = " or coco:ANNOTATIONS.json,PICTURES" if kind == "coco" else ""
+        raise UserError(f"The data set's place is missing. Write {kind}:PATH{pair}.")
     return Path(path).expanduser()
 
 

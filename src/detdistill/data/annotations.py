@@ -167,10 +167,15 @@ def _whole(path: Path, entry: Entry, key: str, least: int = -LARGEST) -> int:
     return number
 
 
+def _text(path: Path, entry: Entry, key: str) -> str:
+    """Half a character, which JSON can write but nothing else can, becomes its number."""
+    return str(_get(path, entry, key)).encode(errors="backslashreplace").decode()
+
+
 def _picture(path: Path, entry: Entry) -> Picture:
     return Picture(
         id=_whole(path, entry, "id"),
-        file_name=str(_get(path, entry, "file_name")),
+        file_name=_text(path, entry, "file_name"),
         width=_whole(path, entry, "width", least=1),
         height=_whole(path, entry, "height", least=1),
     )
@@ -178,7 +183,7 @@ def _picture(path: Path, entry: Entry) -> Picture:
 
 def _categories(path: Path, entries: Sequence[Entry]) -> dict[int, str]:
     """Names by id, ids ascending."""
-    pairs = [(_whole(path, e, "id"), str(_get(path, e, "name"))) for e in entries]
+    pairs = [(_whole(path, e, "id"), _text(path, e, "name")) for e in entries]
     if not pairs:
         raise UserError(f"{path} has no categories, so there is nothing to detect.")
     _check_unique(path, "categories", [number for number, _ in pairs])

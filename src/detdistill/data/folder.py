@@ -50,6 +50,7 @@ class PictureFolder:
         files: the file of each of its pictures.
         origin: what errors call the data set.
         opening: how it is to be opened.
+        chosen: the places of those pictures that belong to the data set; all if None.
         notes: what a user should know beside what is left out.
 
     Raises:
@@ -63,15 +64,16 @@ class PictureFolder:
         *,
         origin: Path,
         opening: Opening,
+        chosen: Sequence[int] | None = None,
         notes: Sequence[str] = (),
     ) -> None:
-        known = truth.pictures[: opening.limit]
-        sizes = [(picture.width, picture.height) for picture in known]
-        wrong = pictures.complaints(files[: len(known)], sizes, decode=opening.decode)
+        known = (range(len(files)) if chosen is None else chosen)[: opening.limit]
+        sizes = [(truth.pictures[place].width, truth.pictures[place].height) for place in known]
+        wrong = pictures.complaints([files[place] for place in known], sizes, decode=opening.decode)
         unread = [Defect("picture", "cannot be used", reason) for reason in wrong.values()]
-        places = [place for place in range(len(known)) if place not in wrong]
+        places = [place for number, place in enumerate(known) if number not in wrong]
         self.defects = (*truth.defects, *unread)
-        _check_share(origin, self.defects, "picture", len(known) - len(unread), opening)
+        _check_share(origin, self.defects, "picture", len(places), opening)
         _check_share(origin, self.defects, "annotation", len(truth.labels), opening)
         self._truth = replace(truth.only(places), defects=())
         self._files = [files[place] for place in places]

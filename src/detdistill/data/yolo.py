@@ -11,13 +11,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from detdistill.data import pictures
 from detdistill.data.draft import Draft
 from detdistill.data.folder import Opening, PictureFolder, require_folder
 from detdistill.data.pictures import Size
 from detdistill.errors import UserError
+from detdistill.files import read_yaml
 
 KEYS: Mapping[str, tuple[str, ...]] = {
     "train": ("train",),
@@ -79,14 +78,7 @@ def label_file(picture: Path) -> Path:
 def _settings(file: Path) -> dict[str, Any]:
     if file.is_dir():
         file = file / SETTINGS
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"There is no file {file}. Give the data.yaml of a data set.") from error
-    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(
-            f"{file} cannot be read as YAML: {' '.join(str(error).split())}."
-        ) from error
+    content = read_yaml(file)
     if not isinstance(content, dict):
         raise UserError(f"{file} does not describe a data set: it needs train, val and names.")
     return content

@@ -48,7 +48,9 @@ class Experiment:
     """A run: data, detectors, methods, budget. Written to the run folder, and runnable again."""
 
     data: str = "shapes"
-    """`shapes`, `shapes:hard`, `coco:PATH`, `voc:PATH`, `yolo:PATH/data.yaml`, ..."""
+    """`shapes`, `shapes:hard`, `coco:PATH`, `voc:PATH`, `yolo:PATH/data.yaml`; of any file in
+    COCO's format `coco:ANNOTATIONS.json,PICTURES`, a fifth of which is held out to tune and test,
+    or `coco:FILE.yaml` with a line `train: ANNOTATIONS.json,PICTURES`, likewise `val`, `test`."""
     student: str = "gfl-quick-w8"
     """Detector name, or a checkpoint to start from."""
     pretrained: str | None = None
