@@ -3,6 +3,8 @@
 import io
 import json
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,7 @@ import torch
 from PIL import Image
 
 from detdistill import data
+from detdistill.cli import main
 from detdistill.data import shapes
 from detdistill.errors import UserError
 
@@ -64,15 +67,31 @@ def flipped_byte(content: bytes) -> bytes:
     return content[:middle] + bytes([content[middle] ^ 255]) + content[middle + 1 :]
 
 
+def png(side: int, depth: int, colour: int, rows: bytes) -> bytes:
+    """A file with any header, also one that Pillow would not write."""
+    header = struct.pack(">IIBBBBB", side, side, depth, colour, 0, 0, 0)
+    chunks = {b"IHDR": header, b"IDAT": zlib.compress(rows), b"IEND": b""}
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        for name, body in chunks.items()
+    )
+
+
 READABLE: dict[str, bytes] = {
     "CMYK": encoded(image("CMYK"), "JPEG"),
     "grey": encoded(image("L"), "JPEG"),
     "16-bit grey": encoded(Image.fromarray(np.ones((SIDE, SIDE), np.uint16)), "PNG"),
+    "16-bit colours": png(SIDE, 16, 2, bytes(1 + 6 * SIDE) * SIDE),
+    "grey with transparency": encoded(image("LA"), "PNG"),
+    "several pictures of a camera": encoded(image(), "MPO", save_all=True, append_images=[image()]),
+    "BMP": encoded(image(), "BMP"),
+    "TIFF": encoded(image(), "TIFF"),
     "palette": encoded(image("P"), "PNG"),
     "palette with transparency": encoded(image("P"), "PNG", transparency=0),
     "one bit": encoded(image("1"), "PNG"),
     "RGBA": encoded(image("RGBA"), "PNG"),
     "animated GIF": encoded(image(), "GIF", save_all=True, append_images=[image("L")]),
+    "animated WebP": encoded(image(), "WEBP", save_all=True, append_images=[image("L")]),
     "animated PNG": encoded(image(), "PNG", save_all=True, append_images=[image()]),
     "turned by its camera": encoded(image(), "JPEG", exif=turned(6)),
     "impossible camera note": encoded(image(), "JPEG", exif=turned(77)),
@@ -92,6 +111,8 @@ UNREADABLE: dict[str, bytes] = {
     "32-bit values": encoded(image("F"), "TIFF"),
     "another size": encoded(image(size=(40, 30)), "JPEG"),
     "zeros": b"\0" * 4000,
+    "no pixels": png(SIDE, 8, 2, b"")[:-12],
+    "claims ten thousand megapixels": png(100_000, 8, 2, b""),
 }
 
 Record = dict[str, Any]
@@ -115,6 +136,8 @@ FILES: dict[str, str] = {
     "not JSON": "{'images': []",
     "empty file": "",
     "nested without end": "[" * 200_000,
+    "objects nested without end": '{"images": ' * 200_000,
+    "bytes of no text": "\0" * 1000,
     "a list": "[]",
     "pictures are numbers": '{"images": [1], "annotations": [], "categories": []}',
     "no categories": '{"images": [], "annotations": [], "categories": []}',
@@ -126,7 +149,32 @@ XML: dict[str, str] = {
     "empty": "",
     "no size": "<annotation></annotation>",
     "size is words": "<annotation><size><width>a</width><height>b</height></size></annotation>",
+    "nested without end": "<a>" * 200_000,
+    "bytes of no text": "\0" * 1000,
     "entities": '<!DOCTYPE a [<!ENTITY b "cc">]><annotation>&b;</annotation>',
+}
+
+
+def corners(*sides: object) -> str:
+    names = ("xmin", "ymin", "xmax", "ymax")
+    return "".join(f"<{n}>{s}</{n}>" for n, s in zip(names, sides, strict=False))
+
+
+OBJECTS: dict[str, tuple[str, str]] = {
+    "reversed": ("solid square", corners(50, 9, 20, 40)),
+    "outside": ("solid square", corners(500, 9, 520, 40)),
+    "NaN": ("solid square", corners("nan", 9, 20, 40)),
+    "words": ("solid square", corners("a", 9, 20, 40)),
+    "missing corner": ("solid square", corners(1, 9, 20)),
+    "unknown class": ("unicorn", corners(1, 9, 20, 40)),
+}
+
+NAMES: dict[str, str] = {
+    "with a zero byte": "a\0.jpg",
+    "half a character": "\ud800.jpg",
+    "far too long": "a" * 5000,
+    "a folder": ".",
+    "nothing": "",
 }
 
 LINES: dict[str, str] = {
@@ -223,6 +271,22 @@ def test_an_annotation_that_cannot_be_true_is_found(
     assert_neighbours_are_unharmed("coco", folder, originals["coco"])
 
 
+@pytest.mark.parametrize("kind", NAMES)
+def test_a_name_that_no_picture_can_have_is_found(
+    kind: str, copies: Callable[[str], Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = copies("coco")
+    file = folder / PLACES["coco"][2]
+    content = json.loads(file.read_text())
+    content["images"][1]["file_name"] = NAMES[kind]
+    file.write_text(json.dumps(content))
+    with pytest.raises(UserError, match="1 of 3 pictures cannot be used"):
+        data.open(name_of("coco", folder), "train")
+    assert len(data.open(name_of("coco", folder), "train", skippable=1.0)) == 2
+    assert main(["data", "check", name_of("coco", folder)]) == 0
+    assert "1 defect(s)" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("kind", FILES)
 def test_an_annotation_file_that_makes_no_sense_is_refused(
     kind: str, copies: Callable[[str], Path]
@@ -241,6 +305,18 @@ def test_an_annotation_of_voc_that_makes_no_sense_is_found(
     folder = copies("voc")
     (folder / PLACES["voc"][2]).write_text(XML[kind])
     assert_found("voc", folder, PLACES["voc"][2])
+    assert_neighbours_are_unharmed("voc", folder, originals["voc"])
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
+def test_an_object_of_voc_that_cannot_be_true_is_found(
+    kind: str, copies: Callable[[str], Path], originals: dict[str, Path]
+) -> None:
+    folder, (name, box) = copies("voc"), OBJECTS[kind]
+    file = folder / PLACES["voc"][2]
+    added = f"<object><name>{name}</name><bndbox>{box}</bndbox></object></annotation>"
+    file.write_text(file.read_text().replace("</annotation>", added))
+    assert_found("voc", folder, f"{PLACES['voc'][2]}, object ")
     assert_neighbours_are_unharmed("voc", folder, originals["voc"])
 
 
