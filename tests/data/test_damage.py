@@ -131,3 +131,12 @@ def test_what_is_evaluated_on_is_known_beforehand(damaged: Path) -> None:
     dataset = data.open(name, "test", skippable=0.25, decode=True)
     assert len(dataset) == len(dataset.ground_truth()["images"]) == 3
     assert "000001.jpg" in dataset.notes[0]
+
+
+def test_what_was_tested_is_found_again(damaged: Path, whole: Path) -> None:
+    assert len(data.tested(f"coco:{damaged}", "test", 3)) == 3
+    assert len(data.tested(f"coco:{damaged}", "test", 0)) == 4
+    assert len(data.tested(f"coco:{whole}", "test", 4)) == 4
+    assert len(data.tested("shapes:tiny", "test", 5)) == 5
+    with pytest.raises(UserError, match="has 4 pictures for test now, not 7"):
+        data.tested(f"coco:{whole}", "test", 7)

@@ -35,6 +35,7 @@ __all__ = [
     "pictures",
     "splits",
     "stream",
+    "tested",
 ]
 
 SPLITS = ("train", "tune", "test")
@@ -79,6 +80,21 @@ def open(  # noqa: A001 - `data.open` is what one expects
     else:
         dataset = open_files(name, part, Opening(limit=limit, skippable=skippable, decode=decode))
     return Resized(dataset, resize) if resize else dataset
+
+
+def tested(name: str, split: str, images: int) -> Dataset:
+    """What a detector was evaluated on, when so many pictures could be used; 0 if nobody knows.
+
+    Raises:
+        UserError: as `open`, or it is another number now.
+    """
+    if _kind(name)[0] == "shapes":
+        return open(name, split, images or None)
+    for decode in (False, True):  # which costs time, and finds more only where files are damaged
+        dataset = open(name, split, skippable=1.0, decode=decode)
+        if images in (0, len(dataset)):
+            return dataset
+    raise UserError(f"{name} has {len(dataset)} pictures for {split} now, not {images} as before.")
 
 
 def open_files(name: str, split: str, opening: Opening) -> PictureFolder:

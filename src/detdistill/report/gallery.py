@@ -100,7 +100,7 @@ def _failures(rows: tuple[Row, ...]) -> Gallery:
 
 def _rows(run: Run, found: Mapping[str, Sequence[dict[str, Any]]], count: int) -> list[Row]:
     name, split, images = run.test
-    dataset = data.open(name, split, images or None)
+    dataset = data.tested(name, split, images)
     truth = dataset.ground_truth()
     try:
         picks = most_different(truth, found, count)

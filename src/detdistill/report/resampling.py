@@ -43,6 +43,6 @@ def _common_truth(runs: Sequence[Run]) -> Json | None:
         return None
     name, split, images = tests.pop()
     try:
-        return data.open(name, split, images or None).ground_truth()
+        return data.tested(name, split, images).ground_truth()
     except UserError:
         return None

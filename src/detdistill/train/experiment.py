@@ -70,7 +70,7 @@ class Experiment:
     """Use only this many training images (few labels)."""
     skippable: float = 0.01
     """Largest share of pictures, and of annotations, that are left out because they cannot be
-    used; with more the run does not start."""
+    used; with more the run does not start, or ends where it finds them."""
     resize: tuple[int, int] | None = None
     """Scale pictures, proportions kept, as far as these largest lengths of the shorter and the
     longer side allow, such as 800 and 1333; None keeps their size."""
