@@ -33,10 +33,10 @@ from detdistill.train.trainer import Trainer
 WORKERS = (0, 1, 2)
 WINDOWS = 10
 """Throughput is measured so often, each time over `WINDOW` batches."""
-WINDOW = 4
+WINDOW = 5
 WARM_UP = 2
 """Windows that do not count: workers start."""
-STEPS = 5
+STEPS = 4
 """Training steps that are timed; the first does not count."""
 
 PICTURES = 60
@@ -65,7 +65,7 @@ def rows() -> list[dict[str, Any]]:
     with tempfile.TemporaryDirectory() as place:
         write_pictures(Path(place))
         coco = Experiment(
-            data=f"coco:{place}", student="gfl-r18", resize=(800, 1333), batch_size=4, steps=10**6
+            data=f"coco:{place}", student="gfl-r18", resize=(800, 1333), batch_size=2, steps=10**6
         )
         shapes = Experiment(steps=10**6)
         found = [*_measured("shapes, 128 x 128", shapes), *_measured("COCO, 1067 x 800", coco)]

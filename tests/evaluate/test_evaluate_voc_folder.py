@@ -85,9 +85,9 @@ def random_detections(truth: dict[str, Any], seed: int) -> Records:
     rng = np.random.default_rng(seed)
     found = []
     for entry in [*truth["annotations"], *truth["annotations"]]:
-        left, top, width, height = entry["bbox"]
+        width, height = entry["bbox"][2:]
         shift = rng.normal(0, 0.15, 4) * [width, height, width, height]
-        box = np.maximum(shift + [left, top, width, height], [0, 0, 1, 1])
+        box = np.maximum(np.add(entry["bbox"], shift), [0, 0, 1, 1])
         other = int(rng.integers(1, 13)) if rng.random() < 0.2 else entry["category_id"]
         found.append(
             {
