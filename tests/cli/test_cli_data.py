@@ -51,6 +51,18 @@ def test_pictures_are_shown_as_the_training_sees_them(tmp_path: Path) -> None:
     assert plain.tobytes() != flipped.tobytes()
 
 
+def test_random_changes_are_shown_with_their_padding(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "shown.png"
+    words = ["data", "show", "shapes:tiny", "--out", str(file), "--count", "2"]
+    assert main([*words, "--letterbox", "64", "--augment.jitter", "[0.2,0.3]"]) == 0
+    sheet = Image.open(file).convert("RGB")
+    assert sheet.getpixel((sheet.width - 20, sheet.height - 20)) == (0, 0, 0)
+    assert main([*words, "--augment.crop", "64"]) == 2
+    assert "augment.jitter" in capsys.readouterr().err
+
+
 def test_an_unknown_action_is_answered_with_the_nearest(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
