@@ -14,8 +14,13 @@ EPS = 1e-6
 
 def area(boxes: Tensor) -> Tensor:
     """(..., 4) -> (...), 0 for a reversed box."""
-    width_height = (boxes[..., 2:] - boxes[..., :2]).clamp(min=0)
+    width_height = sides(boxes).clamp(min=0)
     return width_height[..., 0] * width_height[..., 1]
+
+
+def sides(boxes: Tensor) -> Tensor:
+    """Boxes (..., 4) -> (..., 2) width and height."""
+    return boxes[..., 2:] - boxes[..., :2]
 
 
 def centers(boxes: Tensor) -> Tensor:
@@ -31,15 +36,15 @@ def from_centers(boxes: Tensor) -> Tensor:
 
 def to_centers(boxes: Tensor) -> Tensor:
     """Corners (..., 4) -> centre x, y, width, height."""
-    return torch.cat([centers(boxes), boxes[..., 2:] - boxes[..., :2]], dim=-1)
+    return torch.cat([centers(boxes), sides(boxes)], dim=-1)
 
 
 def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Intersection and union, clamped to at least `EPS`, of boxes that broadcast."""
     low = torch.maximum(a[..., :2], b[..., :2])
     high = torch.minimum(a[..., 2:], b[..., 2:])
-    sides = (high - low).clamp(min=0)
-    intersection = sides[..., 0] * sides[..., 1]
+    shared = (high - low).clamp(min=0)
+    intersection = shared[..., 0] * shared[..., 1]
     union = _signed_area(a) + _signed_area(b) - intersection
     return intersection, union.clamp(min=EPS)
 
@@ -157,16 +162,16 @@ class DeltaCoder:
     def decode(self, raw: Tensor, priors: Tensor, stride: Tensor) -> Tensor:  # noqa: ARG002
         """Anchors shifted and scaled; the scale is clamped to 1000/16 and its inverse."""
         deltas = _scaled(raw, self.stds)
-        size = priors[..., 2:] - priors[..., :2]
+        size = sides(priors)
         middle = centers(priors) + deltas[..., :2] * size
         half = size * deltas[..., 2:].clamp(-self.max_log_scale, self.max_log_scale).exp() / 2
         return torch.cat([middle - half, middle + half], dim=-1)
 
     def encode(self, boxes: Tensor, priors: Tensor) -> Tensor:
         """Deltas that decode to `boxes`."""
-        size = priors[..., 2:] - priors[..., :2]
+        size = sides(priors)
         shift = (centers(boxes) - centers(priors)) / size
-        scale = ((boxes[..., 2:] - boxes[..., :2]) / size).log()
+        scale = (sides(boxes) / size).log()
         return _scaled(torch.cat([shift, scale], dim=-1), [1 / std for std in self.stds])
 
 

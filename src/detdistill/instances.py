@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.ops import roi_align
 
 from detdistill import boxes, losses, masks
-from detdistill.structures import DensePredictions, Levels, Targets, Truth, take
+from detdistill.structures import DensePredictions, Levels, Targets, Truth, of_class, take
 
 Gap = Literal["best", "class"]
 
@@ -38,6 +38,15 @@ def owners(targets: Targets, truth: Truth) -> Tensor:
     return same.byte().argmax(dim=2).masked_fill(~same.any(dim=2), slots)
 
 
+def object_quality(said: DensePredictions, targets: Targets) -> masks.ObjectQuality:
+    """How well a detector names and finds the objects that are assigned to `targets.rows`."""
+    rows, labels = targets.rows, take(targets.labels, targets.rows)
+    prob = losses.precise(take(said.flat_logits(), rows)).sigmoid()
+    overlap = boxes.iou(take(said.decoded(), rows), take(targets.boxes, rows))
+    positive = labels < prob.shape[-1]
+    return masks.ObjectQuality(of_class(prob, labels) * positive, overlap * positive)
+
+
 # General instances
 
 
@@ -55,7 +64,7 @@ def disagreement(
     Returns:
         (B, N) from 0 to 1, and (B, N, 4).
     """
-    ours, theirs = (losses.precise(said.flat_logits()).sigmoid() for said in (student, teacher))
+    ours, theirs = student.probabilities(), teacher.probabilities()
     if gap == "best":
         ours, theirs = (score.amax(dim=-1, keepdim=True) for score in (ours, theirs))
     ahead = theirs - ours
@@ -91,7 +100,7 @@ def general_instances(
     """
     order = apart.topk(min(candidates, apart.shape[1]), dim=1).indices
     ranked = boxes.clipped(take(corners, order), sizes)
-    large = (ranked[..., 2:] - ranked[..., :2] > side).all(dim=-1)
+    large = (boxes.sides(ranked) > side).all(dim=-1)
     kept = masks.survivors(ranked, large, overlap, count)
     best = masks.ranking(kept.byte())[:, :count]
     valid = take(kept, best)
@@ -130,8 +139,7 @@ def pooled(neck: Levels, strides: Sequence[int], corners: Tensor, size: int) -> 
     """
     image = torch.arange(len(corners), device=corners.device).repeat_interleave(corners.shape[1])
     flat = corners.flatten(0, 1).to(neck[0])
-    level = (boxes.area(flat).sqrt() / 224 + 1e-8).log2().floor() + 4 - log2(strides[0])
-    level = level.clamp(0, len(neck) - 1)
+    level = _level_of(flat, strides)
     total = neck[0].new_zeros(())
     for i, (features, stride) in enumerate(zip(neck, strides, strict=True)):
         here = (level == i).unsqueeze(1)
@@ -139,3 +147,28 @@ def pooled(neck: Levels, strides: Sequence[int], corners: Tensor, size: int) -> 
         found = roi_align(features, regions, size, spatial_scale=1 / stride, aligned=True)
         total = total + found * here.view(-1, 1, 1, 1)
     return total
+
+
+@torch.no_grad()
+def covered(neck: Levels, strides: Sequence[int], corners: Tensor, valid: Tensor) -> Levels:
+    """Which cells `pooled` looks at: (B, H, W) bool per level, those inside a valid box.
+
+    Args:
+        neck: (B, C, H, W) per level.
+        strides: of the levels.
+        corners: (B, M, 4) in pixels.
+        valid: (B, M) bool, which boxes count.
+    """
+    level = _level_of(corners.to(neck[0]), strides)
+    return tuple(
+        masks.inside_any(
+            masks.cell_centers(features, stride), corners, valid & (level == i)
+        ).unflatten(1, features.shape[-2:])
+        for i, (features, stride) in enumerate(zip(neck, strides, strict=True))
+    )
+
+
+def _level_of(corners: Tensor, strides: Sequence[int]) -> Tensor:
+    """(..., 4) -> (...) number of the level."""
+    level = (boxes.area(corners).sqrt() / 224 + 1e-8).log2().floor() + 4 - log2(strides[0])
+    return level.clamp(0, len(strides) - 1)

@@ -1,6 +1,6 @@
 """How far predictions are from what they should be: pure functions, one number per sample.
 
-Nothing here sums over samples except `weighted_mean`; nothing has parameters. "..." is any batch
+Nothing here sums over samples except the means; nothing has parameters. "..." is any batch
 shape, K classes. All compute in float32 or better, whatever autocast made of their input.
 """
 
@@ -178,16 +178,30 @@ def squared_error(student: Tensor, teacher: Tensor) -> Tensor:
     return (precise(student) - precise(teacher)).square()
 
 
-def half_mean(error: Tensor, weight: Tensor, world_mean: Callable[[Tensor], Tensor]) -> Tensor:
-    """Half the weighted mean of squared errors, over all ranks; 0 where nothing has a weight.
+def mean_over(
+    loss: Tensor,
+    weight: Tensor,
+    world_mean: Callable[[Tensor], Tensor],
+    *,
+    least: float = 1.0,
+) -> Tensor:
+    """The weighted mean, over all ranks; 0 where nothing has a weight.
 
     Args:
-        error: (...) such as the mean over the channels of each cell.
+        loss: (...); what follows the dimensions of `weight` is summed.
         weight: (...) numbers or bool.
         world_mean: mean of the sum of the weights over ranks; see `Step`.
+        least: what the sum of the weights is taken to be at least.
     """
-    weight = weight.to(error)
-    return (error * weight).sum() / (2 * world_mean(weight.sum())).clamp(min=EPS)
+    weight = weight.to(loss)
+    total = world_mean(weight.sum()).clamp(min=least)
+    spread = weight.view(*weight.shape, *(1,) * (loss.ndim - weight.ndim))
+    return (loss * spread).sum() / total
+
+
+def half_mean(error: Tensor, weight: Tensor, world_mean: Callable[[Tensor], Tensor]) -> Tensor:
+    """Half the weighted mean of squared errors; see `mean_over`."""
+    return mean_over(error, weight, world_mean, least=EPS / 2) / 2
 
 
 def faded(kind: Fading, progress: float) -> float:
@@ -255,6 +269,24 @@ def relative_distances(rows: Tensor, valid: Tensor) -> Tensor:
     between = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist") * pairs
     mean = between.sum() / (between > 0).sum().clamp(min=1)
     return between / mean.clamp(min=1e-12)
+
+
+def relation_error(
+    student: Tensor, teacher: Tensor, valid: Tensor, world_mean: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """How differently the rows of two lists are apart; 0 for two rows, whose distance is the mean.
+
+    Args:
+        student: (n, ...).
+        teacher: (n, ...).
+        valid: (n,) bool, which rows take part.
+        world_mean: mean of the number of pairs over ranks; see `Step`.
+    """
+    ours, theirs = (relative_distances(rows.flatten(1), valid) for rows in (student, teacher))
+    apart = F.smooth_l1_loss(ours, theirs, reduction="sum")
+    count = valid.sum().to(apart)
+    pairs = world_mean(count * (count - 1)).clamp(min=1)
+    return apart * (count > 2) / pairs  # noqa: PLR2004 - see above
 
 
 def log_softmax_within(scores: Tensor, group: Tensor, groups: int) -> Tensor:

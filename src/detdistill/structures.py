@@ -165,6 +165,10 @@ class DensePredictions:
         """(B, N, K)."""
         return flatten(self.logits, self.priors)
 
+    def probabilities(self) -> Tensor:
+        """(B, N, K) of the classes, each for itself; at least float32."""
+        return _precise(self.flat_logits()).sigmoid()
+
     def flat_boxes(self) -> Tensor:
         """(B, N, R), as emitted."""
         return flatten(self.boxes, self.priors)
@@ -190,9 +194,13 @@ class DensePredictions:
 
     def decoded(self) -> Tensor:
         """(B, N, 4) boxes in pixels; at least float32 whatever the head computed in."""
-        raw = self.flat_boxes()
-        raw = raw if raw.dtype == torch.float64 else raw.float()
+        raw = _precise(self.flat_boxes())
         return self.coder.decode(raw, self.flat_priors(), self.flat_strides())
+
+
+def _precise(numbers: Tensor) -> Tensor:
+    """At least in float32."""
+    return numbers if numbers.dtype == torch.float64 else numbers.float()
 
 
 def flatten(levels: Levels, priors: Levels) -> Tensor:
@@ -218,6 +226,19 @@ def take(flat: Tensor, rows: Tensor | None) -> Tensor:
     return flat.gather(1, rows.unsqueeze(-1).expand(-1, -1, flat.shape[-1]))
 
 
+def put(picked: Tensor, rows: Tensor | None, count: int) -> Tensor:
+    """(B, P) of rows (B, P) back to (B, N), N being `count`, 0 elsewhere; the inverse of `take`."""
+    if rows is None:
+        return picked
+    return picked.new_zeros(len(picked), count).scatter(1, rows, picked)
+
+
+def of_class(values: Tensor, labels: Tensor) -> Tensor:
+    """(B, P, K, ...) and class numbers (B, P) -> (B, P, ...); of background, anything."""
+    index = labels.clamp(max=values.shape[2] - 1).view(*labels.shape, *(1,) * (values.ndim - 2))
+    return values.take_along_dim(index, dim=2).squeeze(2)
+
+
 def unflatten(flat: Tensor, like: Levels) -> Levels:
     """(B, N) or (B, N, c) with one prior per cell -> per level (B, c, H, W), or (B, H, W)."""
     counts = [level.shape[-2] * level.shape[-1] for level in like]
@@ -227,9 +248,14 @@ def unflatten(flat: Tensor, like: Levels) -> Levels:
 
 
 def per_cell(flat: Tensor, like: Levels) -> Tensor:
-    """(B, N) bool of priors -> (B, cells of all levels): whether any prior of the cell is."""
+    """(B, N) of priors -> (B, cells of all levels): the largest of a cell; of bool, whether any."""
     cells = sum(level.shape[-2] * level.shape[-1] for level in like)
-    return flat.unflatten(1, (cells, -1)).any(dim=-1)
+    return flat.unflatten(1, (cells, -1)).amax(dim=-1)
+
+
+def cells_of(flat: Tensor, like: Levels) -> Levels:
+    """(B, N) of priors -> (B, H, W) per level: what `per_cell` says of each cell."""
+    return unflatten(per_cell(flat, like), like)
 
 
 def level_sums(flat: Tensor, priors: Levels) -> tuple[Tensor, ...]:
@@ -279,9 +305,8 @@ class RegionScores:
 
     def decoded(self) -> Tensor:
         """(B, P, K, 4) boxes in pixels, at least float32."""
-        raw = self.boxes if self.boxes.dtype == torch.float64 else self.boxes.float()
         regions = self.proposals.boxes.unsqueeze(2)
-        return self.coder.decode(raw, regions, torch.ones_like(regions[..., 0]))
+        return self.coder.decode(_precise(self.boxes), regions, torch.ones_like(regions[..., 0]))
 
 
 @_structure

@@ -14,6 +14,7 @@ from tests import fakes
 from torch import Tensor
 
 from detdistill.methods import Method, UnsuitablePairError, combine, find, names
+from detdistill.methods.method import Looking
 
 ALL = names()
 KINDS: tuple[fakes.Kind, ...] = ("gfl", "atss", "retinanet", "fcos", "rcnn", "query")
@@ -209,6 +210,28 @@ def test_it_compiles_to_the_same_numbers(name: str) -> None:
         compiled = torch.compile(method, backend="eager", fullgraph=not method.selects)
         for term, wanted in method(step).items():
             torch.testing.assert_close(compiled(step)[term], wanted)
+
+
+@pytest.mark.parametrize("objects", [3, 0])
+@pytest.mark.parametrize("kind", KINDS)
+def test_where_it_looks_is_a_map_of_every_level(name: str, kind: fakes.Kind, objects: int) -> None:
+    facts = fakes.spec(kind)
+    try:
+        method = made(name, facts)
+    except UnsuitablePairError:
+        return
+    if not isinstance(method, Looking):
+        return
+    scene = fakes.scene(facts, size=320, objects=objects)
+    areas = method.areas(scene.step)
+    assert areas
+    for area in areas.values():
+        for cells, level in zip(area, scene.step.teacher.neck, strict=True):
+            assert cells.shape == level[:, 0].shape
+            assert cells.isfinite().all()
+            assert (cells >= 0).all()
+            assert not cells.requires_grad
+    assert objects == 0 or all(any(cells.any() for cells in area) for area in areas.values())
 
 
 def test_weight_zero_gives_a_gradient_of_exactly_zero(name: str) -> None:

@@ -135,8 +135,7 @@ def pfi(case: Case) -> Mapping[str, Tensor]:
         strides=student.dense.strides,
     )
     step = _step(student, teacher, cast("Targets", None), cast("Truth", None))
-    levels = range(len(student.neck))
-    terms = torch.stack([cast("PFI", method).of_images(i, step) for i in levels]).sum(dim=0)
+    terms = torch.stack(cast("PFI", method).of_images(step)).sum(dim=0)
     total = torch.stack(list(method(step).values())).sum()
     if not torch.allclose(terms.mean(), total):
         raise MismatchError("the terms do not add up")

@@ -17,6 +17,8 @@ from detdistill.methods import Method, combine
 from detdistill.methods.fgd import FGD
 from detdistill.methods.fgfi import FGFI
 from detdistill.methods.mgd import MGD
+from detdistill.methods.parts.attention import attention
+from detdistill.methods.parts.necks import adapted
 from detdistill.structures import (
     BoxCoder,
     DensePredictions,
@@ -83,8 +85,9 @@ def fgd(case: Case) -> Mapping[str, Tensor]:
         _load(ours.mask, case, f"conv_mask_{role}", ignored=("bias",))
         for layer, i in ((ours.narrow, 0), (ours.norm, 1), (ours.widen, 3)):
             _load(layer, case, f"channel_add_conv_{role}__{i}")
-    parts = method.level(0, step)
-    cells, channels = method.attention(case["pred_T"])
+    ((student, teacher),) = adapted(method.adapters, step)
+    parts = method.level(0, student, teacher, step)
+    cells, channels = attention(case["pred_T"], case.setting("temp"))
     foreground, background = method.shares(0, step)
     return {
         "loss": torch.stack(list(method(step).values())).sum(),

@@ -8,16 +8,11 @@ float64 where orders and thresholds decide and rounding must not.
 from __future__ import annotations
 
 from detdistill.masks.chance import as_many, scattered, uniform
-from detdistill.masks.harmony import (
-    Harmony,
-    ObjectQuality,
-    harmony,
-    named_and_found,
-    object_quality,
-)
+from detdistill.masks.harmony import Harmony, ObjectQuality, harmony, named_and_found
 from detdistill.masks.near import Decay, Origin, Reach, Vicinity, nearness
 from detdistill.masks.objects import (
     background_shares,
+    cell_centers,
     gaussian_cells,
     inside_any,
     inside_objects,
@@ -64,6 +59,7 @@ __all__ = [
     "as_many",
     "background_shares",
     "by_group",
+    "cell_centers",
     "count_of",
     "fine_grained",
     "gaussian_cells",
@@ -77,7 +73,6 @@ __all__ = [
     "nearness",
     "object_cells",
     "object_level",
-    "object_quality",
     "object_shares",
     "objects_of",
     "objects_seen",

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from detdistill import boxes
-from detdistill.structures import DensePredictions, Levels, Targets, take, unflatten
+from detdistill.structures import DensePredictions, Levels, Targets, cells_of, put
 
 Harmony = Literal["harmonic", "geometric", "gap", "none"]
 
@@ -20,23 +20,6 @@ class ObjectQuality(NamedTuple):
     """Probability of the object's class."""
     overlap: Tensor
     """IoU of the predicted box with the object."""
-
-
-@torch.no_grad()
-def object_quality(predictions: DensePredictions, targets: Targets) -> ObjectQuality:
-    """What a detector makes of the objects that are assigned to the rows of `targets`."""
-    rows, labels = targets.rows, take(targets.labels, targets.rows)
-    prob = _probability(take(predictions.flat_logits(), rows))
-    classes = prob.shape[-1]
-    score = prob.gather(-1, labels.clamp(max=classes - 1).unsqueeze(-1)).squeeze(-1)
-    overlap = boxes.iou(take(predictions.decoded(), rows), take(targets.boxes, rows))
-    positive = labels < classes
-    return ObjectQuality(score * positive, overlap * positive)
-
-
-def _probability(logits: Tensor) -> Tensor:
-    """Of logits, at least in float32."""
-    return (logits if logits.dtype == torch.float64 else logits.float()).sigmoid()
 
 
 def harmony(quality: ObjectQuality, kind: Harmony = "harmonic") -> Tensor:
@@ -61,14 +44,9 @@ def named_and_found(
 
     Args:
         predictions: of a detector.
-        quality: of the same; see `object_quality`.
+        quality: of the same.
         targets: the assignment of which that is.
     """
-    named = _probability(predictions.flat_logits().amax(dim=-1))
-    found = quality.overlap
-    if targets.rows is not None:
-        found = torch.zeros_like(named).scatter(1, targets.rows, found)
-    cells = sum(level.shape[-2] * level.shape[-1] for level in predictions.logits)
-    best = (flat.unflatten(1, (cells, -1)).amax(dim=-1) for flat in (named, found))
-    naming, finding = (unflatten(flat, predictions.logits) for flat in best)
-    return naming, finding
+    named = predictions.probabilities().amax(dim=-1)
+    found = put(quality.overlap, targets.rows, named.shape[1])
+    return cells_of(named, predictions.logits), cells_of(found, predictions.logits)

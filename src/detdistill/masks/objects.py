@@ -21,6 +21,13 @@ def object_level(corners: Tensor, levels: int) -> Tensor:
     return (size + 1e-6).log2().floor().clamp(0, levels - 1).long()
 
 
+def cell_centers(level: Tensor, stride: int) -> Tensor:
+    """(H·W, 2) x and y, in pixels, of the middle of every cell of a map (..., H, W)."""
+    rows, columns = (torch.arange(n, device=level.device) for n in level.shape[-2:])
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    return (torch.stack([x, y], dim=-1).flatten(0, 1) + 0.5) * stride
+
+
 @torch.no_grad()
 def inside_objects(points: Tensor, truth: Truth) -> Tensor:
     """Which points (P, 2) lie strictly inside an object: (B, P) bool."""

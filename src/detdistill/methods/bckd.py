@@ -22,8 +22,9 @@ from torch import Tensor
 
 from detdistill import losses
 from detdistill.methods.method import Method
+from detdistill.methods.parts import assignment
 from detdistill.methods.parts.pair import same_predictions
-from detdistill.structures import Reads, Spec, Step, level_sums, to_priors
+from detdistill.structures import Levels, Reads, Spec, Step, cells_of, to_priors
 
 
 class BCKD(Method):
@@ -31,6 +32,7 @@ class BCKD(Method):
 
     families: ClassVar[tuple[str, ...]] = ("dense",)
     pulls: ClassVar[str] = "predictions"
+    needs: ClassVar[Reads] = Reads(predictions=True, targets=True)
     citation: ClassVar[str] = """@inproceedings{yang2023bckd,
   title = {Bridging Cross-task Protocol Inconsistency for Distillation in Dense Object Detection},
   author = {Yang, Longrong and Zhou, Xianpan and Li, Xuewei and Qiao, Liang and Li, Zheyang and
@@ -47,13 +49,8 @@ class BCKD(Method):
     """Exponent of the class term's distance."""
     overlap: Literal["giou", "iou"] = "giou"
     """How boxes are compared: by generalised IoU, as released, or by IoU, as the paper says."""
-    levels: Literal["positive", "all"] = "positive"
+    levels: assignment.Speaking = "positive"
     """Which levels speak: those on which something is positive, as released, or all."""
-
-    @property
-    def reads(self) -> Reads:
-        """The teacher's predictions and the assignment."""
-        return Reads(predictions=True, targets=True)
 
     def setup(self, teacher: Spec, student: Spec) -> None:
         """Needs the same priors and classes."""
@@ -63,7 +60,7 @@ class BCKD(Method):
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`cls` and `box`."""
         student, teacher = step.student.dense, step.teacher.dense
-        target = losses.precise(teacher.flat_logits()).sigmoid()
+        target = teacher.probabilities()
         questions = losses.soft_focal_loss(student.flat_logits(), target, self.beta).sum(dim=-1)
         distance = losses.giou_loss if self.overlap == "giou" else losses.iou_loss
         overlap = distance(student.decoded(), teacher.decoded())
@@ -74,17 +71,18 @@ class BCKD(Method):
             "box": self.box_weight * losses.weighted_mean(overlap, apart, divisor),
         }
 
+    def areas(self, step: Step) -> Mapping[str, Levels]:
+        """Where the class term counts, and how much the box term counts there."""
+        weight, neck = self.weights(step), step.student.neck
+        boxes = weight * self.disagreement(step)
+        return {"classes": cells_of(weight, neck), "boxes": cells_of(boxes, neck)}
+
     def disagreement(self, step: Step) -> Tensor:
         """(B, N) largest difference of a class's probabilities; not differentiated."""
-        said = (losses.precise(o.dense.flat_logits()) for o in (step.student, step.teacher))
-        student, teacher = (logits.detach().sigmoid() for logits in said)
+        student, teacher = (o.dense.probabilities().detach() for o in (step.student, step.teacher))
         return (student - teacher).abs().amax(dim=-1)
 
     def weights(self, step: Step) -> Tensor:
         """(B, N) of the label assignment, 0 on silent levels."""
-        if self.levels == "all":
-            return step.targets.weights
-        priors = step.student.dense.priors
-        positive = (step.targets.labels < self.background).to(priors[0])
-        counts = [step.world_mean(count) for count in level_sums(positive, priors)]
-        return step.targets.weights * to_priors([(n > 0).to(n) for n in counts], priors)
+        heard = assignment.speaking(step, self.background, self.levels)
+        return step.targets.weights * to_priors(heard, step.student.dense.priors)

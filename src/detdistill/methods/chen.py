@@ -22,8 +22,10 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from detdistill import losses
+from detdistill import boxes, losses
 from detdistill.methods.method import Method
+from detdistill.methods.parts import assignment
+from detdistill.methods.parts.necks import adapted
 from detdistill.methods.parts.pair import Adapter, adapters, same_predictions
 from detdistill.structures import DensePredictions, Reads, Spec, Step, take
 
@@ -33,6 +35,7 @@ class Chen(Method):
 
     families: ClassVar[tuple[str, ...]] = ("dense",)
     pulls: ClassVar[str] = "neck and predictions"
+    needs: ClassVar[Reads] = Reads(predictions=True, targets=True)
     agrees: ClassVar[bool] = False
     reading: ClassVar[str] = (
         "Made for Faster R-CNN, and without released code; what it means for one-stage detectors "
@@ -58,11 +61,6 @@ class Chen(Method):
     adapter: Adapter = "auto"
     """Layer between the student's neck and the comparison."""
 
-    @property
-    def reads(self) -> Reads:
-        """The teacher's predictions and the assignment."""
-        return Reads(predictions=True, targets=True)
-
     def setup(self, teacher: Spec, student: Spec) -> None:
         """Needs the same priors and classes."""
         same_predictions("chen", teacher, student)
@@ -79,41 +77,30 @@ class Chen(Method):
 
     def _cls_term(self, step: Step) -> Tensor:
         """Mean over the positives and mean over background, half of each."""
-        student, teacher = step.student.dense.flat_logits(), step.teacher.dense.flat_logits()
-        target = losses.precise(teacher).sigmoid()
-        lost = losses.soft_bce(student, target, background=self.background).sum(dim=-1)
-        positive = step.targets.labels < self.classes
+        target = step.teacher.dense.probabilities()
+        lost = losses.soft_bce(
+            step.student.dense.flat_logits(), target, background=self.background
+        ).sum(dim=-1)
+        positive = assignment.positive(step, self.classes)
         counted = step.targets.weights > 0
-        halves = [(lost * group, group) for group in (positive & counted, ~positive & counted)]
-        means = [part.sum() / _count(group, step) for part, group in halves]
-        return torch.stack(means).mean()
+        halves = (positive & counted, ~positive & counted)
+        return torch.stack([losses.mean_over(lost, h, step.world_mean) for h in halves]).mean()
 
     def _box_term(self, step: Step) -> Tensor:
         """Squared error of the positives whose error is not below the teacher's."""
         said, bound = (self._error(o.dense, step) for o in (step.student, step.teacher))
-        positive = take(step.targets.labels, step.targets.rows) < self.classes
+        positive = take(assignment.positive(step, self.classes), step.targets.rows)
         worse = (said.detach() + self.margin > bound) & positive
         return (said * worse).sum() / step.targets.positives
 
     def _error(self, said: DensePredictions, step: Step) -> Tensor:
         """(B, P) squared distance of the edges from the object's, as shares of what is larger."""
         target, rows = step.targets.boxes, step.targets.rows
-        size = torch.maximum(_size(target), _size(said.flat_priors())).clamp(min=1)
+        size = torch.maximum(boxes.sides(target), boxes.sides(said.flat_priors())).clamp(min=1)
         apart = (take(said.decoded(), rows) - take(target, rows)) / take(size, rows).repeat(1, 1, 2)
         return apart.square().sum(dim=-1)
 
     def _hint(self, step: Step) -> Tensor:
         """Mean squared difference of the necks, averaged over the levels."""
-        levels = zip(self.adapters, step.student.neck, step.teacher.neck, strict=True)
-        errors = [losses.squared_error(adapt(s), t).mean() for adapt, s, t in levels]
-        return torch.stack(errors).mean()
-
-
-def _count(group: Tensor, step: Step) -> Tensor:
-    """How many priors, at least 1."""
-    return step.world_mean(group.sum().float()).clamp(min=1)
-
-
-def _size(corners: Tensor) -> Tensor:
-    """Boxes (..., 4) -> (..., 2) width and height."""
-    return corners[..., 2:] - corners[..., :2]
+        pairs = adapted(self.adapters, step)
+        return torch.stack([losses.squared_error(*pair).mean() for pair in pairs]).mean()

@@ -22,30 +22,24 @@ import torch
 from torch import Tensor, nn
 
 from detdistill import losses, masks
-from detdistill.boxes import DistanceCoder
 from detdistill.methods.method import Method
-from detdistill.methods.parts.pair import Adapter, adapters, or_published, same_strides
-from detdistill.structures import Spec, Step
+from detdistill.methods.parts.attention import Context, attention
+from detdistill.methods.parts.necks import adapted
+from detdistill.methods.parts.pair import (
+    Adapter,
+    adapters,
+    kind_of_head,
+    or_published,
+    same_strides,
+)
+from detdistill.structures import Levels, Spec, Step
 
-
-class Context(nn.Module):
-    """Adds to every cell what the whole map says; nothing at first."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        hidden = max(channels // 2, 1)
-        self.mask = nn.Linear(channels, 1, bias=False)
-        self.narrow, self.norm = nn.Linear(channels, hidden), nn.LayerNorm(hidden)
-        self.widen = nn.Linear(hidden, channels)
-        nn.init.zeros_(self.widen.weight)
-        nn.init.zeros_(self.widen.bias)
-
-    def forward(self, maps: Tensor) -> Tensor:
-        """(B, C, H, W) to the same."""
-        cells = maps.flatten(2).transpose(1, 2)
-        whole = (self.mask(cells).softmax(dim=1) * cells).sum(dim=1)
-        said = self.widen(self.norm(self.narrow(whole)).relu())
-        return maps + said[..., None, None]
+RELEASED = {
+    "regions": (5e-5, 2.5e-5, 5e-5, 5e-7, 0.5),
+    "distances": (1.6e-3, 8e-4, 8e-4, 8e-6, 0.8),
+}
+ELSEWHERE = (1e-3, 5e-4, 5e-4, 5e-6, 0.5)
+"""Weights and temperature by the kind of the head, in the order of the settings."""
 
 
 class FGD(Method):
@@ -87,7 +81,8 @@ class FGD(Method):
             self.relation_weight,
             self.temperature,
         )
-        *self.weights, self.sharpness = or_published(given, _published(student))
+        published = RELEASED.get(kind_of_head(student), ELSEWHERE)
+        *self.weights, self.sharpness = or_published(given, published)
         self.adapters = adapters("fgd", self.adapter, teacher, student)
         count, width = len(student.strides), teacher.channels
         self.student_context = nn.ModuleList(Context(width) for _ in range(count))
@@ -96,38 +91,43 @@ class FGD(Method):
 
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`foreground`, `background`, `attention` and `relation`, each summed over the levels."""
-        levels = [self.level(i, step) for i in range(len(self.strides))]
+        pairs = adapted(self.adapters, step)
+        levels = [
+            self.level(i, student, teacher, step) for i, (student, teacher) in enumerate(pairs)
+        ]
         return {
             name: weight * torch.stack([level[name] for level in levels]).sum()
             for name, weight in zip(levels[0], self.weights, strict=True)
         }
 
-    def level(self, i: int, step: Step) -> dict[str, Tensor]:
+    def level(self, i: int, student: Tensor, teacher: Tensor, step: Step) -> dict[str, Tensor]:
         """The four terms of one level before their weights, means over the images."""
-        student = losses.precise(self.adapters[i](step.student.neck[i]))
-        teacher = losses.precise(step.teacher.neck[i])
-        (cells, channels), own = self.attention(teacher), self.attention(student)
-        difference = losses.squared_error(student, teacher) * channels[..., None, None]
-        weighted = difference.sum(dim=1) * cells
+        student, teacher = losses.precise(student), losses.precise(teacher)
+        own, wanted = (attention(maps, self.sharpness) for maps in (student, teacher))
+        difference = losses.squared_error(student, teacher) * wanted.channels[..., None, None]
+        weighted = difference.sum(dim=1) * wanted.cells
         foreground, background = self.shares(i, step)
         related = losses.squared_error(
             self.student_context[i](student), self.teacher_context[i](teacher)
         )
-        apart = (own[0] - cells).abs().sum() + (own[1] - channels).abs().sum()
+        apart = [(mine - theirs).abs().sum() for mine, theirs in zip(own, wanted, strict=True)]
         terms = {
             "foreground": (weighted * foreground).sum(),
             "background": (weighted * background).sum(),
-            "attention": apart,
+            "attention": apart[0] + apart[1],
             "relation": related.sum(),
         }
         return {name: term / len(student) for name, term in terms.items()}
 
-    def attention(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, H, W) of the cells and (B, C) of the channels, each 1 on average."""
-        size, where = maps.abs(), maps.shape[2:]
-        cells = (size.mean(dim=1).flatten(1) / self.sharpness).softmax(dim=-1)
-        channels = (size.mean(dim=(2, 3)) / self.sharpness).softmax(dim=-1)
-        return cells.unflatten(1, where) * cells.shape[1], channels * channels.shape[1]
+    def areas(self, step: Step) -> Mapping[str, Levels]:
+        """Where the teacher looks, and the shares of `objects` and `background`, its factors."""
+        neck = map(losses.precise, step.teacher.neck)
+        shares = [self.shares(i, step) for i in range(len(self.strides))]
+        return {
+            "attention": tuple(attention(maps, self.sharpness).cells for maps in neck),
+            "objects": tuple(objects for objects, _ in shares),
+            "background": tuple(background for _, background in shares),
+        }
 
     def shares(self, i: int, step: Step) -> tuple[Tensor, Tensor]:
         """(B, H, W) weights of the objects' cells and of the others."""
@@ -138,12 +138,3 @@ class FGD(Method):
             sizes = covered.expand_as(sizes)
         foreground = masks.object_shares(step.truth, (height, width), sizes)
         return foreground, masks.background_shares(foreground)
-
-
-def _published(spec: Spec) -> tuple[float, ...]:
-    """The released weights, in the order of the terms, and the temperature."""
-    if spec.family == "region":
-        return 5e-5, 2.5e-5, 5e-5, 5e-7, 0.5
-    if isinstance(spec.coder, DistanceCoder):
-        return 1.6e-3, 8e-4, 8e-4, 8e-6, 0.8
-    return 1e-3, 5e-4, 5e-4, 5e-6, 0.5

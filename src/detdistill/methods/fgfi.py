@@ -23,8 +23,9 @@ from torch import Tensor
 
 from detdistill import losses, masks
 from detdistill.methods.method import Method
+from detdistill.methods.parts.necks import adapted
 from detdistill.methods.parts.pair import Adapter, adapters, needs_anchors, same_strides
-from detdistill.structures import Levels, Spec, Step, per_cell, unflatten
+from detdistill.structures import Levels, Spec, Step, cells_of
 
 
 class FGFI(Method):
@@ -63,9 +64,10 @@ class FGFI(Method):
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`near`, summed or averaged over the levels."""
         sums, sizes = [], []
-        for i, cells in enumerate(self.cells(step)):
-            adapted = self.adapters[i](step.student.neck[i])
-            error = losses.squared_error(adapted, step.teacher.neck[i]).sum(dim=1)
+        for (student, teacher), cells in zip(
+            adapted(self.adapters, step), self.cells(step), strict=True
+        ):
+            error = losses.squared_error(student, teacher).sum(dim=1)
             sums.append((error * cells).sum())
             sizes.append(step.world_mean(cells.to(error).sum()))
         total, size = torch.stack(sums), torch.stack(sizes)
@@ -76,6 +78,10 @@ class FGFI(Method):
             mean = (total / (2 * channels * size).clamp(min=self.floor)).mean()
         return {"near": self.scale * (step.index >= self.start) * mean}
 
+    def areas(self, step: Step) -> Mapping[str, Levels]:
+        """Which cells are `near` an object."""
+        return {"near": self.cells(step)}
+
     def cells(self, step: Step) -> Levels:
         """(B, H, W) bool per level, the cells near an object."""
         near = masks.fine_grained(
@@ -85,4 +91,4 @@ class FGFI(Method):
             scope="own" if self.version == "pyramid" else "image",
             legacy=self.version == "authors",
         )
-        return unflatten(per_cell(near, step.student.neck), step.student.neck)
+        return cells_of(near, step.student.neck)

@@ -16,8 +16,8 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from detdistill.losses import squared_error
 from detdistill.methods.method import Method
+from detdistill.methods.parts.necks import adapted, by_level, cell_errors
 from detdistill.methods.parts.pair import Adapter, adapters, same_strides
 from detdistill.structures import Levels, Spec, Step
 
@@ -47,12 +47,8 @@ class FitNet(Method):
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`level0`, `level1`, ..."""
         share = self.weight / len(self.adapters)
-        return {f"level{i}": share * level.mean() for i, level in enumerate(self.cell_losses(step))}
+        return by_level(share * lost.mean() for lost in self.cell_losses(step))
 
     def cell_losses(self, step: Step) -> Levels:
         """(B, H, W) per level: what each cell loses."""
-        levels = zip(self.adapters, step.student.neck, step.teacher.neck, strict=True)
-        return tuple(
-            squared_error(adapt(student), teacher).mean(dim=1) / 2
-            for adapt, student, teacher in levels
-        )
+        return tuple(error / 2 for error in cell_errors(adapted(self.adapters, step)))

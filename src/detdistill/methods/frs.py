@@ -20,10 +20,24 @@ import torch
 from torch import Tensor
 
 from detdistill import losses
-from detdistill.boxes import DistanceCoder
 from detdistill.methods.method import Method
-from detdistill.methods.parts.pair import Adapter, adapters, or_published, same_predictions
-from detdistill.structures import Reads, Spec, Step
+from detdistill.methods.parts.necks import adapted
+from detdistill.methods.parts.pair import (
+    Adapter,
+    adapters,
+    kind_of_head,
+    or_published,
+    same_predictions,
+)
+from detdistill.structures import Levels, Reads, Spec, Step
+
+RELEASED = {
+    "distributions": (0.1, 0.05),
+    "distances": (0.01, 0.05),
+    "anchors": (0.005, 0.02),
+    "regions": (0.002, 0.1),
+}
+"""Weights of neck and classes, by the kind of the head."""
 
 
 class FRS(Method):
@@ -31,6 +45,7 @@ class FRS(Method):
 
     families: ClassVar[tuple[str, ...]] = ("dense", "region")
     pulls: ClassVar[str] = "neck and predictions"
+    needs: ClassVar[Reads] = Reads(predictions=True)
     citation: ClassVar[str] = """@inproceedings{du2021frs,
   title = {Distilling Object Detectors with Feature Richness},
   author = {Du, Zhixing and Zhang, Rui and Chang, Ming and Zhang, Xishan and Liu, Shaoli and
@@ -52,39 +67,32 @@ class FRS(Method):
     adapter: Adapter = "auto"
     """Layer between the student's neck and the comparison."""
 
-    @property
-    def reads(self) -> Reads:
-        """The teacher's predictions."""
-        return Reads(predictions=True)
-
     def setup(self, teacher: Spec, student: Spec) -> None:
         """Needs the same priors and classes."""
         same_predictions("frs", teacher, student)
         self.adapters = adapters("frs", self.adapter, teacher, student)
-        self.weights = or_published((self.neck_weight, self.cls_weight), _published(student))
+        published = RELEASED[kind_of_head(student)]
+        self.weights = or_published((self.neck_weight, self.cls_weight), published)
 
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`neck` and `cls`, each summed over the levels."""
         grown = min(1.0, (step.index + 1) / max(self.warm_up, 1))
-        levels = [self._level(i, step) for i in range(len(self.adapters))]
-        totals = (torch.stack(terms).sum() for terms in zip(*levels, strict=True))
-        pairs = zip(("neck", "cls"), self.weights, totals, strict=True)
-        return {name: grown * weight * total for name, weight, total in pairs}
+        rich = self.areas(step)["rich"]
+        pairs = enumerate(adapted(self.adapters, step))
+        neck = [self._over(rich[i], losses.squared_error(*pair), step) for i, pair in pairs]
+        said = zip(rich, step.student.dense.logits, step.teacher.dense.logits, strict=True)
+        cls = [self._over(cells, self._divergence(*logits), step) for cells, *logits in said]
+        totals = zip(("neck", "cls"), self.weights, (neck, cls), strict=True)
+        return {name: grown * weight * torch.stack(terms).sum() for name, weight, terms in totals}
 
-    def _level(self, i: int, step: Step) -> tuple[Tensor, Tensor]:
-        """The two terms of a level before their weights."""
-        sure = losses.precise(step.teacher.dense.logits[i])
-        rich, logits = sure.sigmoid().amax(dim=1, keepdim=True), step.student.dense.logits[i]
-        total = step.world_mean(rich.sum()).clamp(min=losses.EPS)
-        neck = losses.squared_error(self.adapters[i](step.student.neck[i]), step.teacher.neck[i])
-        cls = losses.binary_divergence(logits, sure, entropy=self.entropy)
-        return (rich * neck).sum() / total, (rich * cls).sum() / total
+    def areas(self, step: Step) -> Mapping[str, Levels]:
+        """Which cells are `rich`: the best class score of the teacher."""
+        logits = map(losses.precise, step.teacher.dense.logits)
+        return {"rich": tuple(level.sigmoid().amax(dim=1) for level in logits)}
 
+    def _divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
+        return losses.binary_divergence(student, teacher, entropy=self.entropy)
 
-def _published(spec: Spec) -> tuple[float, float]:
-    """The released weights of neck and classes."""
-    if spec.family == "region":
-        return 0.002, 0.1
-    if spec.bins is not None:
-        return 0.1, 0.05
-    return (0.01, 0.05) if isinstance(spec.coder, DistanceCoder) else (0.005, 0.02)
+    def _over(self, cells: Tensor, loss: Tensor, step: Step) -> Tensor:
+        """(B, H, W) and (B, C, H, W) -> (): the sum over the channels, the mean over the cells."""
+        return losses.mean_over(loss, cells.unsqueeze(1), step.world_mean, least=losses.EPS)

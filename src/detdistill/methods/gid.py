@@ -21,12 +21,12 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from detdistill import boxes, instances, losses
+from detdistill import instances, losses
 from detdistill.methods.method import Method
 from detdistill.methods.parts.pair import Adapter, adapters, needs_anchors, same_predictions
-from detdistill.structures import DensePredictions, Levels, Reads, Spec, Step
+from detdistill.methods.parts.predictions import emitted
+from detdistill.structures import Levels, Reads, Spec, Step, cells_of
 
 
 class GID(Method):
@@ -34,6 +34,7 @@ class GID(Method):
 
     families: ClassVar[tuple[str, ...]] = ("dense",)
     pulls: ClassVar[str] = "neck and predictions"
+    needs: ClassVar[Reads] = Reads(predictions=True)
     selects: ClassVar[bool] = True
     citation: ClassVar[str] = """@inproceedings{dai2021gid,
   title = {General Instance Distillation for Object Detection},
@@ -70,11 +71,6 @@ class GID(Method):
     adapter: Adapter = "auto"
     """Layer between the features of the student's boxes and the comparison, one for all levels."""
 
-    @property
-    def reads(self) -> Reads:
-        """The teacher's predictions."""
-        return Reads(predictions=True)
-
     def setup(self, teacher: Spec, student: Spec) -> None:
         """Needs the same priors, with extent, and the same classes."""
         same_predictions("gid", teacher, student)
@@ -84,15 +80,31 @@ class GID(Method):
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`feature`, `relation`, `cls` and `box`."""
         found, valid = self.selected(step)
-        student = self.adapt(self.features(step.student.neck, found, step))
-        teacher = self.features(step.teacher.neck, found, step)
-        cls, box = self._response(self.priors(found, valid, step), step)
+        features = (
+            self.adapt(self.features(step.student.neck, found, step)),
+            self.features(step.teacher.neck, found, step),
+        )
+        said, wanted = step.student.dense, step.teacher.dense
+        cls = losses.binary_divergence(
+            said.flat_logits(), wanted.flat_logits(), entropy=self.entropy
+        )
+        box = (emitted(said) - emitted(wanted)).abs()
+        there, chosen = valid.flatten(), self.priors(found, valid, step)
+        apart = losses.squared_error(*features).sum(dim=1).mean(dim=(1, 2))
+        relation = losses.relation_error(*features, there, step.world_mean)
         return {
-            "feature": self.feature_weight * _imitation(student, teacher, valid.flatten(), step),
-            "relation": self.relation_weight * _relation(student, teacher, valid.flatten(), step),
-            "cls": self.cls_weight * cls,
-            "box": self.box_weight * box,
+            "feature": self.feature_weight * losses.mean_over(apart, there, step.world_mean),
+            "relation": self.relation_weight * relation,
+            "cls": self.cls_weight * losses.mean_over(cls, chosen, step.world_mean),
+            "box": self.box_weight * losses.mean_over(box, chosen, step.world_mean),
         }
+
+    def areas(self, step: Step) -> Mapping[str, Levels]:
+        """The cells in the most different `boxes`, and those whose `priors` stand for one."""
+        (found, valid), neck = self.selected(step), step.student.neck
+        priors = cells_of(self.priors(found, valid, step), neck)
+        strides = step.student.dense.strides
+        return {"boxes": instances.covered(neck, strides, found, valid), "priors": priors}
 
     def selected(self, step: Step) -> tuple[Tensor, Tensor]:
         """(B, M, 4) the boxes, and (B, M) which of them there are."""
@@ -115,37 +127,3 @@ class GID(Method):
     def priors(self, found: Tensor, valid: Tensor, step: Step) -> Tensor:
         """(B, N) bool: which stand for one of the boxes."""
         return instances.matched(step.student.dense.flat_priors(), found, valid, self.least)
-
-    def _response(self, chosen: Tensor, step: Step) -> tuple[Tensor, Tensor]:
-        """The differences of what the heads say, per chosen prior."""
-        student, teacher = step.student.dense, step.teacher.dense
-        total = step.world_mean(chosen.sum().float()).clamp(min=1)
-        cls = losses.binary_divergence(
-            student.flat_logits(), teacher.flat_logits(), entropy=self.entropy
-        )
-        box = (_emitted(student) - _emitted(teacher)).abs()
-        weight = chosen.unsqueeze(-1)
-        return (cls * weight).sum() / total, (box * weight).sum() / total
-
-
-def _imitation(student: Tensor, teacher: Tensor, valid: Tensor, step: Step) -> Tensor:
-    """Squared difference, summed over channels, averaged over cells and boxes."""
-    cells = losses.squared_error(student, teacher).sum(dim=1).mean(dim=(1, 2))
-    return (cells * valid).sum() / step.world_mean(valid.sum().to(cells)).clamp(min=1)
-
-
-def _relation(student: Tensor, teacher: Tensor, valid: Tensor, step: Step) -> Tensor:
-    """Difference of the relative distances of all pairs; two boxes have none."""
-    ours, theirs = (losses.relative_distances(x.flatten(1), valid) for x in (student, teacher))
-    apart = F.smooth_l1_loss(ours, theirs, reduction="sum")
-    count = valid.sum().to(apart)
-    pairs = step.world_mean(count * (count - 1)).clamp(min=1)
-    return apart * (count > 2) / pairs  # noqa: PLR2004 - with two, each distance is the mean
-
-
-def _emitted(said: DensePredictions) -> Tensor:
-    """(B, N, 4) the box branch's numbers; of distributions the mean, in strides."""
-    numbers = losses.precise(said.flat_boxes())
-    if isinstance(said.coder, boxes.DistributionCoder):
-        return boxes.expected_bin(numbers, said.coder.bins)
-    return numbers

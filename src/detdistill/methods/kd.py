@@ -27,6 +27,7 @@ class KD(Mimicry):
     """Distance of the student's predictions from the teacher's."""
 
     pulls: ClassVar[str] = "predictions"
+    needs: ClassVar[Reads] = Reads(predictions=True, targets=True)
     citation: ClassVar[str] = """@misc{hinton2015distilling,
   title = {Distilling the Knowledge in a Neural Network},
   author = {Hinton, Geoffrey and Vinyals, Oriol and Dean, Jeff},
@@ -40,11 +41,6 @@ class KD(Mimicry):
     classes one distribution, as in classification."""
     cls_temperature: float = 1.0
     """Of class scores, unless they are compared by focal loss."""
-
-    @property
-    def reads(self) -> Reads:
-        """The teacher's predictions and the assignment."""
-        return Reads(predictions=True, targets=True)
 
     def setup(self, teacher: Spec, student: Spec) -> None:
         """Needs the same priors and classes."""

@@ -21,8 +21,10 @@ from torch import Tensor
 
 from detdistill import losses, masks
 from detdistill.methods.method import Method, UnsuitablePairError
+from detdistill.methods.parts import assignment
 from detdistill.methods.parts.pair import same_predictions
-from detdistill.structures import Reads, Spec, Step, level_sums, to_priors
+from detdistill.methods.parts.predictions import edge_divergence
+from detdistill.structures import Levels, Reads, Spec, Step, cells_of, to_priors
 
 
 class LD(Method):
@@ -30,6 +32,7 @@ class LD(Method):
 
     families: ClassVar[tuple[str, ...]] = ("dense",)
     pulls: ClassVar[str] = "predictions"
+    needs: ClassVar[Reads] = Reads(predictions=True, targets=True)
     citation: ClassVar[str] = """@inproceedings{zheng2022ld,
   title = {Localization Distillation for Dense Object Detection},
   author = {Zheng, Zhaohui and Ye, Rongguang and Wang, Ping and Ren, Dongwei and Zuo, Wangmeng
@@ -55,11 +58,6 @@ class LD(Method):
     """What makes a prior valuable: how much of it the object covers, or their IoU; in both, less
     the distance of their centres."""
 
-    @property
-    def reads(self) -> Reads:
-        """The teacher's predictions and the assignment."""
-        return Reads(predictions=True, targets=True)
-
     def setup(self, teacher: Spec, student: Spec) -> None:
         """Needs distributions of equally many bins on the same priors."""
         same_predictions("ld", teacher, student)
@@ -73,14 +71,27 @@ class LD(Method):
 
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`main`, `valuable` and `cls`."""
-        box, cls = self._divergences(step)
-        score = losses.precise(step.student.dense.flat_logits()).detach().sigmoid().amax(dim=-1)
-        positive = (step.targets.labels < self.background).to(box)
+        student, teacher = step.student.dense, step.teacher.dense
+        box = edge_divergence(student, teacher, self.bins, self.temperature) / self.bins
+        cls = losses.kl_divergence(
+            student.flat_logits(), teacher.flat_logits(), self.cls_temperature
+        )
+        cls = cls / self.background * self.share_of_level(step)
         return {
-            "main": self.main_weight * (box * score * positive).sum(),
+            "main": self.main_weight * (box * self.main(step)).sum(),
             "valuable": self.valuable_weight * (box * self.valuable(step)).sum(),
-            "cls": self.cls_weight * (cls * self._share_of_level(positive, step)).sum(),
+            "cls": self.cls_weight * cls.sum(),
         }
+
+    def areas(self, step: Step) -> Mapping[str, Levels]:
+        """Where boxes count: on positives, and in the valuable region."""
+        parts = {"positives": self.main(step), "valuable": self.valuable(step)}
+        return {name: cells_of(part, step.student.neck) for name, part in parts.items()}
+
+    def main(self, step: Step) -> Tensor:
+        """(B, N) the student's best class probability on positives, 0 elsewhere."""
+        score = step.student.dense.probabilities().detach().amax(dim=-1)
+        return score * assignment.positive(step, self.background)
 
     def valuable(self, step: Step) -> Tensor:
         """(B, N) overlap with the object in whose valuable region a prior lies, 0 elsewhere."""
@@ -94,21 +105,8 @@ class LD(Method):
             nearness=self.nearness,
         )
 
-    def _divergences(self, step: Step) -> tuple[Tensor, Tensor]:
-        """(B, N) of the boxes and of the classes; means over edges, bins and classes."""
-        student, teacher = step.student.dense, step.teacher.dense
-        edges = losses.kl_divergence(
-            student.flat_boxes().unflatten(-1, (4, self.bins)),
-            teacher.flat_boxes().unflatten(-1, (4, self.bins)),
-            self.temperature,
-        )
-        classes = losses.kl_divergence(
-            student.flat_logits(), teacher.flat_logits(), self.cls_temperature
-        )
-        return edges.mean(dim=-1) / self.bins, classes / self.background
-
-    def _share_of_level(self, positive: Tensor, step: Step) -> Tensor:
+    def share_of_level(self, step: Step) -> Tensor:
         """(B, N) each positive as a share of its level's."""
-        priors = step.student.dense.priors
-        counts = [step.world_mean(count) for count in level_sums(positive, priors)]
-        return positive / to_priors(counts, priors).clamp(min=losses.EPS)
+        counts = assignment.counts(step, self.background)
+        number = to_priors(counts, step.student.dense.priors).clamp(min=losses.EPS)
+        return assignment.positive(step, self.background) / number

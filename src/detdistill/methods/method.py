@@ -30,6 +30,8 @@ class Method(nn.Module, ABC):
     pulls: ClassVar[str] = ""
     """What of the student it pulls towards the teacher: `neck`, `crossed predictions`, ...; several
     with an "and" between them."""
+    needs: ClassVar[Reads] = Reads()
+    """What it reads beside the two necks, whatever its settings."""
     selects: ClassVar[bool] = False
     """Whether it ranks or suppresses, outside of what `torch.compile` compiles."""
     agrees: ClassVar[bool] = True
@@ -51,8 +53,8 @@ class Method(nn.Module, ABC):
 
     @property
     def reads(self) -> Reads:
-        """What the method reads beside the two necks."""
-        return Reads()
+        """What the method reads beside the two necks, with its settings."""
+        return self.needs
 
     def setup(self, teacher: Spec, student: Spec) -> None:
         """Checks the pair and creates parameters.
@@ -84,3 +86,11 @@ class CellByCell(Protocol):
 
     def cell_losses(self, step: Step) -> Levels:
         """(B, H, W) per level, not negative, without weight."""
+
+
+@runtime_checkable
+class Looking(Protocol):
+    """A method that can say where in the pictures it looks, by what its own `forward` looks by."""
+
+    def areas(self, step: Step) -> Mapping[str, Levels]:
+        """(B, H, W) per level of the teacher, not negative, by a name in a reader's words."""

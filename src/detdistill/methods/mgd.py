@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from detdistill import losses, masks
 from detdistill.methods.method import Method
+from detdistill.methods.parts.necks import adapted, by_level
 from detdistill.methods.parts.pair import Adapter, adapters, or_published, same_strides
 from detdistill.structures import Spec, Step
 
@@ -55,12 +56,13 @@ class MGD(Method):
 
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`level0`, `level1`, ..."""
-        terms = {}
-        for i, teacher in enumerate(step.teacher.neck):
-            kept = self.adapters[i](step.student.neck[i]) * self.kept(i, step)
-            error = losses.squared_error(self.generators[i](kept), teacher)
-            terms[f"level{i}"] = self.scale * error.sum() / len(teacher)
-        return terms
+        made = zip(adapted(self.adapters, step), self.generators, strict=True)
+        return by_level(
+            self.scale
+            * losses.squared_error(generate(student * self.kept(i, step)), teacher).sum()
+            / len(teacher)
+            for i, ((student, teacher), generate) in enumerate(made)
+        )
 
     def kept(self, i: int, step: Step) -> Tensor:
         """(B, 1, H, W) 1 where a cell is seen, 0 where it is blanked."""

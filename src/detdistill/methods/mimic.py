@@ -86,6 +86,11 @@ class Mimic(Method):
         """What a neck holds of regions (B, M, 4): (B·M, C, size, size)."""
         return instances.pooled(tuple(map(losses.precise, neck)), self.strides, found, self.size)
 
+    def areas(self, step: Step) -> Mapping[str, Levels]:
+        """The cells that lie in the `regions`."""
+        found, valid = self.chosen(step)
+        return {"regions": instances.covered(step.student.neck, self.strides, found, valid)}
+
     @torch.no_grad()
     def chosen(self, step: Step) -> tuple[Tensor, Tensor]:
         """The regions (B, M, 4), and which of them are real (B, M)."""

@@ -17,10 +17,11 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from detdistill.losses import precise, squared_error
+from detdistill.losses import precise
 from detdistill.methods.method import Method
+from detdistill.methods.parts.necks import adapted, by_level, cell_errors
 from detdistill.methods.parts.pair import Adapter, adapters, same_predictions
-from detdistill.structures import Reads, Spec, Step
+from detdistill.structures import Levels, Reads, Spec, Step
 
 
 class PFI(Method):
@@ -28,6 +29,7 @@ class PFI(Method):
 
     families: ClassVar[tuple[str, ...]] = ("dense",)
     pulls: ClassVar[str] = "neck"
+    needs: ClassVar[Reads] = Reads(predictions=True)
     citation: ClassVar[str] = """@inproceedings{li2022rank,
   title = {Knowledge Distillation for Object Detection via Rank Mimicking and Prediction-guided
            Feature Imitation},
@@ -49,11 +51,6 @@ class PFI(Method):
     adapter: Adapter = "auto"
     """Layer between the student's neck and the comparison."""
 
-    @property
-    def reads(self) -> Reads:
-        """The teacher's predictions."""
-        return Reads(predictions=True)
-
     def setup(self, teacher: Spec, student: Spec) -> None:
         """Needs the same priors and classes."""
         same_predictions("pfi", teacher, student)
@@ -61,23 +58,25 @@ class PFI(Method):
 
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`level0`, `level1`, ..."""
-        levels = range(len(self.adapters))
-        return {f"level{i}": self.of_images(i, step).mean() for i in levels}
+        return by_level(level.mean() for level in self.of_images(step))
 
-    def of_images(self, i: int, step: Step) -> Tensor:
-        """(B,) of one level, with its share of the weight."""
-        student = self.adapters[i](step.student.neck[i])
-        neck = squared_error(student, step.teacher.neck[i]).mean(dim=1)
-        cells = (self._apart(i, step) * neck).flatten(1)
+    def of_images(self, step: Step) -> list[Tensor]:
+        """(B,) of each level, with its share of the weight."""
+        errors = zip(cell_errors(adapted(self.adapters, step)), self.apart(step), strict=True)
         share = self.weight / len(self.adapters)
+        levels = ((apart * error).flatten(1) for error, apart in errors)
         if self.reduction == "norm":
-            return share * cells.norm(dim=1) / cells.numel()
-        return share * cells.mean(dim=1)
+            return [share * cells.norm(dim=1) / cells.numel() for cells in levels]
+        return [share * cells.mean(dim=1) for cells in levels]
 
-    def _apart(self, i: int, step: Step) -> Tensor:
-        """(B, H, W) mean squared difference of the class scores of a cell."""
-        said = [precise(output.dense.logits[i]) for output in (step.student, step.teacher)]
+    def areas(self, step: Step) -> Mapping[str, Levels]:
+        """Where the scores are `different`."""
+        return {"different": tuple(level.detach() for level in self.apart(step))}
+
+    def apart(self, step: Step) -> Levels:
+        """(B, H, W) per level: squared difference of a cell's class scores, their mean."""
+        said = [tuple(map(precise, o.dense.logits)) for o in (step.student, step.teacher)]
         if self.scores == "probability":
-            said = [logits.sigmoid() for logits in said]
-        apart = squared_error(*said).mean(dim=1)
-        return apart.detach() if self.detach else apart
+            said = [tuple(logits.sigmoid() for logits in levels) for levels in said]
+        apart = cell_errors(zip(*said, strict=True))
+        return tuple(level.detach() for level in apart) if self.detach else apart

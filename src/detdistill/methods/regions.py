@@ -22,8 +22,10 @@ from torch import Tensor
 
 from detdistill import boxes, instances, losses, masks
 from detdistill.methods.method import Method
+from detdistill.methods.parts import assignment
+from detdistill.methods.parts.necks import adapted, by_level, cell_errors
 from detdistill.methods.parts.pair import Adapter, adapters, needs_anchors, same_predictions
-from detdistill.structures import Reads, Spec, Step, level_sums, per_cell, unflatten
+from detdistill.structures import Levels, Reads, Spec, Step, cells_of
 
 
 class Regions(Method):
@@ -44,7 +46,7 @@ class Regions(Method):
     """Of every level."""
     region: Literal["inside", "main", "fine", "different"] = "fine"
     """Inside the objects; the positives; near the objects (FGFI); where both differ most (GI)."""
-    levels: Literal["positive", "all"] = "positive"
+    levels: assignment.Speaking = "positive"
     """Which levels speak: those on which something is positive, as released, or all."""
     jointly: bool = False
     """Whether boxes of different images suppress each other in `different`, as released."""
@@ -70,20 +72,32 @@ class Regions(Method):
 
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`level0`, `level1`, ..."""
-        cells = unflatten(per_cell(self.chosen(step), step.student.neck), step.student.neck)
-        terms = {}
-        for i, (cell, active) in enumerate(zip(cells, self._speaking(step), strict=True)):
-            adapted = self.adapters[i](step.student.neck[i])
-            error = losses.squared_error(adapted, step.teacher.neck[i]).mean(dim=1)
-            size = step.world_mean(cell.to(error).sum()).clamp(min=losses.EPS)
-            terms[f"level{i}"] = self.weight * active * (error * cell).sum() / size
-        return terms
+        errors = cell_errors(adapted(self.adapters, step))
+        levels = zip(errors, self.cells(step), self.weights(step), strict=True)
+        return by_level(
+            weight * losses.mean_over(error, cell, step.world_mean, least=losses.EPS)
+            for error, cell, weight in levels
+        )
+
+    def areas(self, step: Step) -> Mapping[str, Levels]:
+        """The cells of the `region`, on levels that speak."""
+        levels = zip(self.cells(step), self.weights(step), strict=True)
+        return {"region": tuple(cell * (weight > 0) for cell, weight in levels)}
+
+    def weights(self, step: Step) -> list[Tensor]:
+        """() per level, 0 on silent ones."""
+        heard = assignment.speaking(step, self.background, self.levels)
+        return [self.weight * level for level in heard]
+
+    def cells(self, step: Step) -> Levels:
+        """(B, H, W) bool per level, the cells in the region."""
+        return cells_of(self.chosen(step), step.student.neck)
 
     def chosen(self, step: Step) -> Tensor:
         """(B, N) bool, the priors in the region."""
         student = step.student.dense
         if self.region == "main":
-            return step.targets.labels < self.background
+            return assignment.positive(step, self.background)
         if self.region == "inside":
             return masks.inside_objects(boxes.centers(student.flat_priors()), step.truth)
         if self.region == "fine":
@@ -101,9 +115,3 @@ class Regions(Method):
     def difference(self, step: Step) -> tuple[Tensor, Tensor]:
         """(B, N) largest difference of a class score, and (B, N, 4) the box of who is surer."""
         return instances.disagreement(step.student.dense, step.teacher.dense, gap="class")
-
-    def _speaking(self, step: Step) -> list[Tensor]:
-        """1 or 0 per level."""
-        priors = step.student.dense.priors
-        positive = (step.targets.labels < self.background).to(priors[0])
-        return [(step.world_mean(n) > 0).to(n) for n in level_sums(positive, priors)]

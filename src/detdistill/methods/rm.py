@@ -19,10 +19,10 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from detdistill import boxes, instances, losses, masks
+from detdistill import instances, losses, masks
 from detdistill.methods.method import Method
 from detdistill.methods.parts.pair import same_predictions
-from detdistill.structures import DensePredictions, Reads, Spec, Step, take
+from detdistill.structures import Reads, Spec, Step
 
 
 class RM(Method):
@@ -30,6 +30,7 @@ class RM(Method):
 
     families: ClassVar[tuple[str, ...]] = ("dense",)
     pulls: ClassVar[str] = "predictions"
+    needs: ClassVar[Reads] = Reads(predictions=True, targets=True)
     citation: ClassVar[str] = """@inproceedings{li2022rank,
   title = {Knowledge Distillation for Object Detection via Rank Mimicking and Prediction-guided
            Feature Imitation},
@@ -46,39 +47,22 @@ class RM(Method):
     ordered: bool = True
     """Compare each prior with itself; otherwise best with best, second with second, as mmrazor."""
 
-    @property
-    def reads(self) -> Reads:
-        """The teacher's predictions and the assignment."""
-        return Reads(predictions=True, targets=True)
-
     def setup(self, teacher: Spec, student: Spec) -> None:
         """Needs the same priors and classes."""
         same_predictions("rm", teacher, student)
-        self.background = len(student.classes)
 
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`cls` and `box`."""
-        student, teacher = step.student.dense, step.teacher.dense
-        scores = self._scores(student, step), self._scores(teacher, step)
-        overlaps = self._overlaps(student, step), self._overlaps(teacher, step)
+        student, teacher = (
+            instances.object_quality(output.dense, step.targets)
+            for output in (step.student, step.teacher)
+        )
         return {
-            "cls": self.cls_weight * self._divergence(*scores, step),
-            "box": self.box_weight * self._divergence(*overlaps, step),
+            "cls": self.cls_weight * self.divergence(student.score, teacher.score, step),
+            "box": self.box_weight * self.divergence(student.overlap, teacher.overlap, step),
         }
 
-    def _scores(self, said: DensePredictions, step: Step) -> Tensor:
-        """(B, P) probability of the class of each prior's object."""
-        rows = step.targets.rows
-        label = take(step.targets.labels, rows).clamp(max=self.background - 1).unsqueeze(-1)
-        logit = take(said.flat_logits(), rows).gather(-1, label).squeeze(-1)
-        return losses.precise(logit).sigmoid()
-
-    def _overlaps(self, said: DensePredictions, step: Step) -> Tensor:
-        """(B, P) IoU of each prior's box with its object."""
-        rows = step.targets.rows
-        return boxes.iou(take(said.decoded(), rows), take(step.targets.boxes, rows)).clamp(0, 1)
-
-    def _divergence(self, student: Tensor, teacher: Tensor, step: Step) -> Tensor:
+    def divergence(self, student: Tensor, teacher: Tensor, step: Step) -> Tensor:
         """Mean over the images of the mean over their objects; qualities are (B, P)."""
         owner = instances.owners(step.targets, step.truth)
         if not self.ordered:

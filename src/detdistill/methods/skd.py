@@ -20,6 +20,7 @@ from torch import Tensor
 
 from detdistill import losses
 from detdistill.methods.method import Method
+from detdistill.methods.parts.necks import adapted, by_level
 from detdistill.methods.parts.pair import Adapter, adapters, same_strides
 from detdistill.structures import Spec, Step
 
@@ -54,11 +55,8 @@ class SKD(Method):
 
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`level0`, `level1`, ..."""
-        levels = zip(self.adapters, step.student.neck, step.teacher.neck, strict=True)
-        return {
-            f"level{i}": self.weight * self._unlike(adapt(student), teacher).mean()
-            for i, (adapt, student, teacher) in enumerate(levels)
-        }
+        pairs = adapted(self.adapters, step)
+        return by_level(self.weight * self._unlike(*pair).mean() for pair in pairs)
 
     def _unlike(self, student: Tensor, teacher: Tensor) -> Tensor:
         """(B, C, H, W) from 0 to 1."""

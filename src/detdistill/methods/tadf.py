@@ -14,32 +14,19 @@ Differs: the paper's idea is kept, its formulas were not at hand: a positive cou
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from detdistill import boxes, losses, masks
+from detdistill import losses, masks
 from detdistill.methods.method import Method
 from detdistill.methods.parts import pair
-from detdistill.methods.parts.proposals import Whose, shared
-from detdistill.structures import Reads, Spec, Step, take
-
-
-class Samples(NamedTuple):
-    """Priors, or regions, as both detectors see them, and the objects that they belong to."""
-
-    divergence: Tensor
-    """(B, P) of the student's class scores from the teacher's."""
-    scores: tuple[Tensor, Tensor]
-    """(B, P) probability of the object's class, of student and teacher."""
-    corners: tuple[Tensor, Tensor]
-    """(B, P, 4) boxes of student and teacher."""
-    positive: Tensor
-    """(B, P) bool: belongs to an object."""
-    objects: Tensor
-    """(B, P, 4) box of the object."""
+from detdistill.methods.parts.necks import adapted, cell_errors, half_means
+from detdistill.methods.parts.proposals import Whose
+from detdistill.methods.parts.samples import Samples, of_priors, of_regions
+from detdistill.structures import Levels, Reads, Spec, Step
 
 
 class TADF(Method):
@@ -47,6 +34,7 @@ class TADF(Method):
 
     families: ClassVar[tuple[str, ...]] = ("dense", "region")
     pulls: ClassVar[str] = "neck and predictions"
+    needs: ClassVar[Reads] = Reads(predictions=True, targets=True)
     reading: ClassVar[str] = (
         "The authors released no code, and of the paper's formulas only the bells were at hand."
     )
@@ -76,11 +64,6 @@ class TADF(Method):
     adapter: pair.Adapter = "auto"
     """Layer between the student's neck and the comparison."""
 
-    @property
-    def reads(self) -> Reads:
-        """The teacher's predictions and the assignment."""
-        return Reads(predictions=True, targets=True)
-
     def setup(self, teacher: Spec, student: Spec) -> None:
         """Needs the same priors and classes."""
         pair.same_predictions("tadf", teacher, student)
@@ -90,76 +73,34 @@ class TADF(Method):
 
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`neck`, `cls` and `box`."""
-        samples = self.of_regions(step) if self.two_stages else self.of_priors(step)
-        overlaps = [boxes.iou(corners.detach(), samples.objects) for corners in samples.corners]
-        number = step.world_mean(samples.positive.float().sum()).clamp(min=1)
-        worth = [self.worth(*done) * samples.positive for done in (samples.scores, overlaps)]
-        distance = losses.giou_loss(*samples.corners)
+        said = self.samples(step)
+        number = step.world_mean(said.positive.float().sum()).clamp(min=1)
+        named, found = (self.worth(*d) * said.positive for d in (said.scores, said.overlaps))
+        errors = cell_errors(adapted(self.adapters, step))
         terms = {
-            "neck": self.neck_weight * self.neck(step),
-            "cls": self.cls_weight * (samples.divergence * worth[0]).sum() / number,
-            "box": self.box_weight * (distance * worth[1]).sum() / number,
+            "neck": self.neck_weight * half_means(errors, self.bells(step), step).mean(),
+            "cls": self.cls_weight * (said.divergence * named).sum() / number,
+            "box": self.box_weight * (losses.giou_loss(*said.corners) * found).sum() / number,
         }
         left = losses.faded(self.decay, step.progress)
         return {name: left * term for name, term in terms.items()}
 
-    def neck(self, step: Step) -> Tensor:
-        """Half the mean squared difference under the bells, averaged over the levels."""
-        bells = masks.pyramid(masks.gaussian_cells, step.truth, step.student.neck, self.strides)
-        levels = zip(self.adapters, step.student.neck, step.teacher.neck, bells, strict=True)
-        means = [
-            losses.half_mean(
-                losses.squared_error(adapt(mine), theirs).mean(dim=1), bell, step.world_mean
-            )
-            for adapt, mine, theirs, bell in levels
-        ]
-        return torch.stack(means).mean()
+    def areas(self, step: Step) -> Mapping[str, Levels]:
+        """The bells over the `objects`."""
+        return {"objects": self.bells(step)}
+
+    def bells(self, step: Step) -> Levels:
+        """(B, H, W) per level, 1 in the middle of an object, less to its border."""
+        return masks.pyramid(masks.gaussian_cells, step.truth, step.student.neck, self.strides)
+
+    def samples(self, step: Step) -> Samples:
+        """Whose scores and boxes are compared."""
+        if self.two_stages:
+            return of_regions(step, self.proposals, self.count, self.temperature)
+        return of_priors(step, self.temperature)
 
     def worth(self, student: Tensor, teacher: Tensor) -> Tensor:
         """How much each sample counts by how well student and teacher do: (B, P) twice."""
         if self.counts == "better":
             return (teacher > student).to(teacher)
         return teacher if self.counts == "quality" else torch.ones_like(teacher)
-
-    def of_priors(self, step: Step) -> Samples:
-        """The priors among which the positives are, by the student's assignment."""
-        targets, rows = step.targets, step.targets.rows
-        both = [step.student.dense, step.teacher.dense]
-        logits = [losses.precise(take(one.flat_logits(), rows)) for one in both]
-        student, teacher = (take(one.decoded(), rows) for one in both)
-        labels, classes = take(targets.labels, rows), logits[0].shape[-1]
-        divergence = losses.binary_divergence(logits[0], logits[1], self.temperature)
-        return Samples(
-            divergence=divergence.sum(dim=-1),
-            scores=_of_class([one.detach().sigmoid() for one in logits], labels),
-            corners=(student, teacher),
-            positive=labels < classes,
-            objects=take(targets.boxes, rows),
-        )
-
-    def of_regions(self, step: Step) -> Samples:
-        """Shared proposals."""
-        both = shared(step, self.proposals, self.count)
-        said = [both.student, both.teacher]
-        logits = [losses.precise(one.logits) for one in said]
-        student, teacher = _of_class([one.decoded() for one in said], both.labels)
-        return Samples(
-            divergence=losses.kl_divergence(logits[0], logits[1], self.temperature),
-            scores=_of_class([one.detach().softmax(dim=-1) for one in logits], both.labels),
-            corners=(student, teacher),
-            positive=both.positive,
-            objects=both.boxes,
-        )
-
-
-def _of_class(both: Sequence[Tensor], labels: Tensor) -> tuple[Tensor, Tensor]:
-    """What student and teacher say of each sample's class, of background anything.
-
-    (B, P, K) or (B, P, K, 4) each -> (B, P) or (B, P, 4) each.
-    """
-    mine, theirs = (
-        one.take_along_dim(labels.clamp(max=one.shape[2] - 1).view(rows), 2).squeeze(2)
-        for one in both
-        for rows in [(*labels.shape, *(1,) * (one.ndim - 2))]
-    )
-    return mine, theirs

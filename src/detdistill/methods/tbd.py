@@ -20,11 +20,13 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from detdistill import boxes, losses, masks
+from detdistill import boxes, instances, losses, masks
 from detdistill.masks import ObjectQuality
 from detdistill.methods.method import Method
+from detdistill.methods.parts import assignment
+from detdistill.methods.parts.necks import adapted, by_level, cell_errors, half_means
 from detdistill.methods.parts.pair import Adapter, adapters, same_predictions
-from detdistill.structures import DensePredictions, Levels, Reads, Spec, Step, take
+from detdistill.structures import DensePredictions, Levels, Reads, Spec, Step, cells_of, put, take
 
 
 class TBD(Method):
@@ -32,6 +34,7 @@ class TBD(Method):
 
     families: ClassVar[tuple[str, ...]] = ("dense",)
     pulls: ClassVar[str] = "neck and predictions"
+    needs: ClassVar[Reads] = Reads(predictions=True, targets=True)
     agrees: ClassVar[bool] = False
     reading: ClassVar[str] = (
         "Neither formulas nor code are public. What is computed here is inspired by the abstract."
@@ -61,11 +64,6 @@ class TBD(Method):
     adapter: Adapter = "auto"
     """Layer between the student's neck and the comparison."""
 
-    @property
-    def reads(self) -> Reads:
-        """The predictions of both and the assignment."""
-        return Reads(predictions=True, targets=True)
-
     def setup(self, teacher: Spec, student: Spec) -> None:
         """Needs the same priors and classes."""
         same_predictions("tbd", teacher, student)
@@ -79,9 +77,18 @@ class TBD(Method):
         shares = self.task_shares(teacher, student, step)
         return self._harmony_terms(teacher, step) | self._feature_terms(teacher, shares, step)
 
+    def areas(self, step: Step) -> Mapping[str, Levels]:
+        """Where predictions count by their harmony, and where the neck counts for either task."""
+        teacher = self.quality(step.teacher.dense, step)
+        naming, finding = self.named_and_found(teacher, step)
+        count, labels = self.counts(teacher, step), step.targets.labels
+        harmony = cells_of(put(count, step.targets.rows, labels.shape[1]), step.teacher.neck)
+        return {"harmony": harmony, "naming": naming, "finding": finding}
+
+    @torch.no_grad()
     def quality(self, predictions: DensePredictions, step: Step) -> ObjectQuality:
         """What one of the two makes of the objects of the positives."""
-        return masks.object_quality(predictions, step.targets)
+        return instances.object_quality(predictions, step.targets)
 
     def named_and_found(self, teacher: ObjectQuality, step: Step) -> tuple[Levels, Levels]:
         """Where the teacher names and where it finds objects: (B, H, W) per level each."""
@@ -105,7 +112,7 @@ class TBD(Method):
         return naming / (naming + finding), finding / (naming + finding)
 
     def _positive(self, step: Step) -> Tensor:
-        return take(step.targets.labels, step.targets.rows) < self.background
+        return take(assignment.positive(step, self.background), step.targets.rows)
 
     def _harmony_terms(self, teacher: ObjectQuality, step: Step) -> dict[str, Tensor]:
         count, rows = self.counts(teacher, step), step.targets.rows
@@ -113,23 +120,17 @@ class TBD(Method):
         target = losses.precise(take(wanted.flat_logits(), rows)).sigmoid()
         cls = losses.soft_bce(take(said.flat_logits(), rows), target).sum(dim=-1)
         box = losses.giou_loss(take(said.decoded(), rows), take(wanted.decoded(), rows))
-        total = step.world_mean(count.sum()).clamp(min=1)
         return {
-            "cls": self.harmony_weight * (count * cls).sum() / total,
-            "box": self.harmony_weight * self.box_weight * (count * box).sum() / total,
+            "cls": self.harmony_weight * losses.mean_over(cls, count, step.world_mean),
+            "box": self.harmony_weight
+            * self.box_weight
+            * losses.mean_over(box, count, step.world_mean),
         }
 
     def _feature_terms(
         self, teacher: ObjectQuality, shares: tuple[Tensor, Tensor], step: Step
     ) -> dict[str, Tensor]:
-        terms = {}
-        for i, (naming, finding) in enumerate(
-            zip(*self.named_and_found(teacher, step), strict=True)
-        ):
-            adapted = self.adapters[i](step.student.neck[i])
-            error = losses.squared_error(adapted, step.teacher.neck[i]).mean(dim=1)
-            named = losses.half_mean(error, naming, step.world_mean)
-            found = losses.half_mean(error, finding, step.world_mean)
-            both = shares[0] * named + shares[1] * found
-            terms[f"level{i}"] = self.feature_weight / len(self.adapters) * both
-        return terms
+        errors = cell_errors(adapted(self.adapters, step))
+        tasks = zip(shares, self.named_and_found(teacher, step), strict=True)
+        naming, finding = (share * half_means(errors, cells, step) for share, cells in tasks)
+        return by_level(self.feature_weight / len(self.adapters) * (naming + finding))

@@ -19,7 +19,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import ClassVar, Literal
 
-import torch
 from torch import Tensor
 
 from detdistill.losses import precise, resized
@@ -30,8 +29,8 @@ from detdistill.methods.parts.pair import (
     same_family,
     same_level_count,
 )
-from detdistill.methods.parts.values import Valued, ValueMap, at_points_of
-from detdistill.structures import Reads, Spec, Step, unflatten
+from detdistill.methods.parts.values import Valued
+from detdistill.structures import Levels, Reads, Spec, Step, unflatten
 
 
 class TID(Valued):
@@ -39,6 +38,7 @@ class TID(Valued):
 
     families: ClassVar[tuple[str, ...]] = ("dense", "region")
     pulls: ClassVar[str] = "neck"
+    needs: ClassVar[Reads] = Reads(predictions=True)
     selects: ClassVar[bool] = True
     reading: ClassVar[str] = (
         "The authors released no code. Where the paper leaves a choice, the choice is ours."
@@ -60,11 +60,6 @@ class TID(Valued):
     distance: Literal["l2", "l1"] = "l2"
     """Squared or absolute difference."""
 
-    @property
-    def reads(self) -> Reads:
-        """The predictions of both."""
-        return Reads(predictions=True)
-
     def setup(self, teacher: Spec, student: Spec) -> None:
         """Needs pyramids of one height, and equal classes."""
         same_family("tid", teacher, student)
@@ -83,18 +78,16 @@ class TID(Valued):
             terms[f"level{i}"] = self._loss(step, student, teacher[i], mask[i], tier[i])
         return terms
 
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    @torch.no_grad()
-    def values(self, step: Step) -> ValueMap:
-        """What every point of the teacher is worth: key times weak times near."""
-        said = step.teacher.dense
-        teacher, student = self.standing(step.teacher, step), self.standing(step.student, step)
-        reached = at_points_of(said, student.score, step.student.dense)
-        key = self.key_score(teacher)
-        weak = self.weak_points(teacher, reached, said)
-        near = self.nearness(said, step)
-        value = key * torch.where(weak, self.weak_value, 1.0) * near
-        return ValueMap(teacher, student, key, weak, near, value, *self.tiers_of(value))
+    def areas(self, step: Step) -> Mapping[str, Levels]:
+        """The importance of every cell, and what it is made of."""
+        values = self.values(step)
+        maps = {
+            "importance": values.mask,
+            "key": values.key,
+            "weak": values.weak,
+            "near": values.near,
+        }
+        return {name: unflatten(flat, step.teacher.neck) for name, flat in maps.items()}
 
     def _loss(
         self, step: Step, student: Tensor, teacher: Tensor, mask: Tensor, tier: Tensor

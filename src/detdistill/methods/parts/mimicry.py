@@ -15,6 +15,7 @@ from torch import Tensor
 
 from detdistill import boxes, losses
 from detdistill.methods.method import Method
+from detdistill.methods.parts.predictions import edge_divergence
 from detdistill.structures import (
     DensePredictions,
     QueryPredictions,
@@ -23,6 +24,7 @@ from detdistill.structures import (
     RegionScores,
     Spec,
     Step,
+    of_class,
     per_cell,
 )
 
@@ -196,13 +198,8 @@ class Mimicry(Method):
             distance = losses.log_iou_loss if self.kind is DISTANCES else losses.giou_loss
             loss = distance(said.decoded(), wanted.decoded())
             return losses.weighted_mean(loss, confidence, comparison.divisor)
-        edges = losses.kl_divergence(
-            said.flat_boxes().unflatten(-1, (4, self.bins)),
-            wanted.flat_boxes().unflatten(-1, (4, self.bins)),
-            self.temperature,
-        )
-        total = step.world_mean(confidence.sum()).clamp(min=losses.EPS)
-        return (edges.mean(dim=-1) * confidence).sum() / total
+        edges = edge_divergence(said, wanted, self.bins, self.temperature)
+        return losses.mean_over(edges, confidence, step.world_mean, least=losses.EPS)
 
 
 def _centerness_term(comparison: Comparison) -> Tensor:
@@ -229,14 +226,12 @@ def _of_regions(said: RegionScores, wanted: RegionScores, step: Step) -> dict[st
 
     Both are means over the regions of all images; boxes count by the teacher's confidence.
     """
-    valid = wanted.proposals.valid
-    count = step.world_mean(valid.to(wanted.boxes).sum()).clamp(min=1)
     cls = losses.kl_divergence(said.logits, wanted.logits)
     confidence, surest = losses.precise(wanted.logits).softmax(dim=-1)[..., :-1].max(dim=-1)
-    rows = surest[..., None, None].expand(-1, -1, 1, 4)
-    mine, theirs = (scores.decoded().gather(2, rows).squeeze(2) for scores in (said, wanted))
-    box = losses.giou_loss(mine, theirs) * confidence
-    return {"cls": (cls * valid).sum() / count, "box": (box * valid).sum() / count}
+    mine, theirs = (of_class(scores.decoded(), surest) for scores in (said, wanted))
+    terms = {"cls": cls, "box": losses.giou_loss(mine, theirs) * confidence}
+    valid = wanted.proposals.valid
+    return {name: losses.mean_over(term, valid, step.world_mean) for name, term in terms.items()}
 
 
 def _of_queries(

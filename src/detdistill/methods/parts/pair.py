@@ -30,6 +30,18 @@ def or_published(given: Sequence[float | None], published: Sequence[float]) -> l
     return [p if g is None else g for g, p in zip(given, published, strict=True)]
 
 
+HeadKind = Literal["distributions", "distances", "anchors", "regions", "queries"]
+
+
+def kind_of_head(spec: Spec) -> HeadKind:
+    """By which released settings differ: how GFL, FCOS, ATSS and RetinaNet say a box, or stages."""
+    if spec.family != "dense":
+        return "regions" if spec.family == "region" else "queries"
+    if spec.bins is not None:
+        return "distributions"
+    return "distances" if isinstance(spec.coder, DistanceCoder) else "anchors"
+
+
 def same_level_count(method: str, teacher: Spec, student: Spec) -> None:
     """Refuses pyramids of different height."""
     if len(teacher.strides) != len(student.strides):

@@ -15,7 +15,6 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detdistill import boxes, masks
-from detdistill.losses import precise
 from detdistill.methods.method import Method
 from detdistill.methods.parts.pair import needs_anchors
 from detdistill.structures import (
@@ -146,11 +145,24 @@ class Valued(Method):
         self.right = right if self.positive_iou is None else self.positive_iou
         self.wrong = wrong if self.negative_iou is None else self.negative_iou
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    @torch.no_grad()
+    def values(self, step: Step) -> ValueMap:
+        """What every point of the teacher is worth: key times weak times near."""
+        said = step.teacher.dense
+        teacher, student = self.standing(step.teacher, step), self.standing(step.student, step)
+        reached = at_points_of(said, student.score, step.student.dense)
+        key = self.key_score(teacher)
+        weak = self.weak_points(teacher, reached, said)
+        near = self.nearness(said, step)
+        value = key * torch.where(weak, self.weak_value, 1.0) * near
+        return ValueMap(teacher, student, key, weak, near, value, *self.tiers_of(value))
+
     def standing(self, output: DetectorOutput, step: Step) -> Standing:
         """How well one of the two detects at every point of its own."""
         said = output.dense
         sizes = _sizes(said.logits)
-        prob = precise(said.flat_logits()).sigmoid().unflatten(1, (sum(sizes), -1))
+        prob = said.probabilities().unflatten(1, (sum(sizes), -1))
         truth = _of_one_class(step.truth) if prob.shape[-1] == 1 else step.truth
         quality = masks.point_quality(
             prob,
