@@ -1,16 +1,20 @@
 """Every recipe can be run: its names exist, its methods fit its pair; small ones take a step."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 
-from detdistill import data, detectors, doctor, fits, recipes
+from detdistill import data, detectors, doctor, fits, recipes, rehearsal
+from detdistill.data.dataset import collate
 from detdistill.interop import checkpoint
 from detdistill.recipes import Recipe, Result
+from detdistill.train import assembly
 from detdistill.train import experiment as experiments
 from detdistill.train.experiment import Experiment
+from detdistill.train.step import TrainStep
 
 RECIPES = {recipe.name: recipe for recipe in recipes.every()}
 TWINS = [name for name in RECIPES if name.startswith("shapes/")]
@@ -84,6 +88,87 @@ def test_the_doctor_passes_a_small_recipe(
     assert found.complaint is None
     named = {term.name.partition("/")[0] for term in found.terms}
     assert named >= set(RECIPES[name].settings.get("methods", {}))
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A student and a teacher at full width, and all recipes that train the one by the other."""
+
+    student: str
+    teacher: str | None
+    classes: int
+
+    def recipes(self) -> list[Recipe]:
+        """Those in which more differs than the size of a weight or a temperature."""
+        rows = [RECIPES[name] for name in PAPERS if pair_of(RECIPES[name]) == self]
+        return list({str(_without_numbers(row)): row for row in rows}.values())
+
+    @property
+    def is_part_of_another(self) -> bool:
+        """A student alone does what it does beside a teacher, less the methods."""
+        return self.teacher is None and any(
+            (other.student, other.classes) == (self.student, self.classes) and other.teacher
+            for other in (pair_of(RECIPES[name]) for name in PAPERS)
+        )
+
+
+def _without_numbers(recipe: Recipe) -> dict[str, dict[str, object]]:
+    return {
+        method: {name: value for name, value in settings.items() if not isinstance(value, float)}
+        for method, settings in recipe.settings.get("methods", {}).items()
+    }
+
+
+def pair_of(recipe: Recipe) -> Pair:
+    return Pair(recipe.settings["student"], recipe.paper.teacher, recipe.classes or 0)
+
+
+PAIRS = sorted({pair_of(RECIPES[name]) for name in PAPERS}, key=str)
+PAIRS = [pair for pair in PAIRS if not pair.is_part_of_another]
+
+
+def rehearsed(recipe: Recipe) -> Experiment:
+    """At full width on small pictures."""
+    small = {**recipe.settings, "resize": [96, 128]}
+    return rehearsal.shortened(experiments.from_dict(small))
+
+
+@pytest.mark.parametrize("pair", PAIRS, ids=lambda pair: f"{pair.student}-from-{pair.teacher}")
+def test_every_recipe_of_a_paper_takes_a_step_at_full_width(pair: Pair) -> None:
+    """All recipes of a pair share its forward and backward pass."""
+    rows = pair.recipes()
+    first = rows[0]
+    parts = rehearsal.assembly(rehearsed(first), first)
+    methods = {
+        f"{row.name.replace('.', ',')}/{name}": method
+        for row in rows
+        for name, method in assembly.parse_methods(rehearsed(row)).items()
+    }
+    assert bool(methods) == bool(pair.teacher)
+    step = TrainStep(parts.student, parts.teacher, methods).train()
+    found = step(collate([parts.data[0], parts.data[1]]))
+    assert {name.rpartition("/")[0] for name in found} == {"task", *methods}
+    for name, loss in found.items():
+        assert loss.isfinite(), name
+        assert loss.requires_grad, name
+    torch.stack(list(found.values())).sum().backward()
+    learning = [p.grad for p in step.parameters() if p.grad is not None]
+    assert learning
+    assert all(gradient.isfinite().all() for gradient in learning)
+
+
+@pytest.mark.parametrize("name", ["crosskd/retinanet-mobilenetv2-from-r50", "shapes/gfl-crosskd"])
+def test_the_doctor_makes_up_what_is_not_at_hand(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "TIMED_STEPS", 2)
+    recipe = recipes.find(name)
+    experiment = experiments.from_dict(recipe.settings | {"resize": [96, 128]})
+    found = doctor.dry_run(experiment, recipe)
+    assert found.complaint is None
+    assert any("has learnt nothing" in what for what in found.made_up)
+    assert any("noise" in what for what in found.made_up) == (recipe.classes is not None)
+    assert {term.name.partition("/")[0] for term in found.terms} == {"task", "crosskd"}
 
 
 def test_results_are_added_to_those_that_are_there(

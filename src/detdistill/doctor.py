@@ -9,17 +9,18 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from itertools import zip_longest
 
 import torch
 from torch import Tensor, nn
 
-from detdistill import data
+from detdistill import data, rehearsal
 from detdistill.detectors import Detector
 from detdistill.evaluate.run import evaluating
 from detdistill.grid import cores
+from detdistill.recipes import Recipe
 from detdistill.structures import Batch, DetectorOutput, EncoderTrace, Reads, Towers, unflatten
 from detdistill.train import engine, reach
 from detdistill.train import environment as machine
@@ -76,6 +77,8 @@ class DryRun:
     """What all steps would take, without evaluation."""
     memory_mb: float | None
     device: str
+    made_up: tuple[str, ...] = ()
+    """What was not at hand and had to be made up, a sentence each."""
 
 
 def environment() -> dict[str, str]:
@@ -95,14 +98,26 @@ def environment() -> dict[str, str]:
     }
 
 
-def dry_run(experiment: Experiment) -> DryRun:
+def dry_run(experiment: Experiment, recipe: Recipe | None = None) -> DryRun:
     """Builds everything and takes a few steps on the first training images, in memory only.
+
+    Args:
+        experiment: what is tried.
+        recipe: what the experiment was made of; if its data was not named, it is rehearsed.
 
     Raises:
         UserError: the experiment cannot be trained; the message is what training would say.
     """
+    if recipe and rehearsal.is_needed(experiment, recipe):
+        few = rehearsal.shortened(experiment)
+        run = _tried(few, rehearsal.assembly(few, recipe))
+        share = experiment.batch_size / few.batch_size
+        return replace(run, seconds=run.seconds * share, made_up=rehearsal.made_up(few, recipe))
     check(experiment)
-    parts = build(experiment)
+    return _tried(experiment, build(experiment))
+
+
+def _tried(experiment: Experiment, parts: Assembly) -> DryRun:
     trainer = Trainer(parts.step, experiment, engine.start(experiment))
     batch = trainer.place(next(_batches(experiment, parts)))
     pairs = tuple(_pairs(parts, batch))

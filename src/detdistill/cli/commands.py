@@ -172,4 +172,4 @@ def doctor(arguments: Arguments) -> None:
 
     diagnosis.show_environment(checks.environment())
     if arguments:
-        diagnosis.show_dry_run(checks.dry_run(request.experiment))
+        diagnosis.show_dry_run(verbs.dry_run(request))

@@ -21,6 +21,10 @@ def show_environment(found: Mapping[str, str]) -> None:
 
 def show_dry_run(run: DryRun) -> None:
     """Prints matched tensors, losses, and what the training would take."""
+    if run.made_up:
+        tables.say("\nA rehearsal: the recipe is real, what is not at hand is made up.")
+        for what in run.made_up:
+            tables.say(f"- {what}")
     tables.say("")
     tables.show(
         ("maps compared", "student", "teacher"),
@@ -39,8 +43,9 @@ def show_dry_run(run: DryRun) -> None:
 
 def _expectations(run: DryRun) -> dict[str, str]:
     memory = "unknown" if run.memory_mb is None else f"{run.memory_mb:,.0f} MB at most so far"
+    pictures = {} if run.made_up else {"training images": f"{run.images:,}"}
     return {
-        "training images": f"{run.images:,}",
+        **pictures,
         "student's first weights": run.origin,
         **{f"parameters of the {name}": f"{count:,}" for name, count in run.parameters.items()},
         "a step": f"{run.step_ms:.0f} ms on {run.device}",

@@ -41,6 +41,8 @@ class Request:
     resume: bool = False
     overwrite: bool = False
     print_config: bool = False
+    recipe: str | None = None
+    """The one that it was made of."""
 
 
 def from_arguments(command: str, arguments: Sequence[str]) -> Request:
@@ -151,6 +153,7 @@ def _request(values: dict[str, Any], methods: Sequence[str]) -> Request:
         resume=values["resume"],
         overwrite=values["overwrite"],
         print_config=values["print_config"],
+        recipe=values["recipe"],
     )
 
 

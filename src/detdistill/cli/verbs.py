@@ -300,7 +300,16 @@ def doctor(**settings: Any) -> tuple[dict[str, str], DryRun | None]:  # noqa: AN
     from detdistill.cli import experiments
 
     request = experiments.from_settings("doctor", settings) if settings else None
-    return checks.environment(), checks.dry_run(request.experiment) if request else None
+    return checks.environment(), dry_run(request) if request else None
+
+
+def dry_run(request: Request) -> DryRun:
+    """One tried step; on made-up data for a recipe whose data nobody has named."""
+    from detdistill import doctor as checks
+    from detdistill import recipes
+
+    recipe = recipes.find(request.recipe) if request.recipe else None
+    return checks.dry_run(request.experiment, recipe)
 
 
 def _trained(command: str, settings: dict[str, Any]) -> dict[str, Any]:

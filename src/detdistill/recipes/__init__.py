@@ -2,7 +2,8 @@
 
 A file may name a `base` in `schedules`, whose settings it overrides; a base has none itself. What
 stands under `paper` is no setting: the published number, the teacher that it was reached with, and
-the `twin`, the same at small scale on the built-in pictures.
+the `twin`, the same at small scale on the built-in pictures. Neither is `classes`, how many there
+are in data that has to be brought along.
 """
 
 from __future__ import annotations
@@ -70,6 +71,8 @@ class Recipe:
     settings: dict[str, Any] = field(default_factory=dict)
     """Fields of an experiment."""
     paper: Paper = Paper()
+    classes: int | None = None
+    """How many classes its data has, where `data` stands for a folder; None for built-in data."""
 
 
 def names() -> list[str]:
@@ -152,10 +155,12 @@ def _read(name: str) -> Recipe:
     text = (FOLDER / f"{name}.yaml").read_text(encoding="utf-8")
     content: dict[str, Any] = yaml.safe_load(text)
     paper, base = content.pop("paper", {}), content.pop("base", None)
+    settings = over(_schedule(base), content) if base else content
     return Recipe(
         name=name,
         about=text.partition("\n")[0].removeprefix("# "),
-        settings=over(_schedule(base), content) if base else content,
+        classes=settings.pop("classes", None),
+        settings=settings,
         paper=_paper(paper),
     )
 
