@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from tests.fake_queries import FakeQueryHead, query_spec, query_targets
@@ -19,6 +19,7 @@ from detdistill.structures import (
     DensePredictions,
     DetectorOutput,
     Levels,
+    Matches,
     Proposals,
     QueryPredictions,
     RegionPredictions,
@@ -271,6 +272,26 @@ def assigned(objects: Truth, output: DetectorOutput, head: FakeAnyHead) -> Targe
     alike = replace(objects, labels=torch.zeros_like(objects.labels))
     sampled = regions(objects, output.neck, head, output.regions.proposals)
     return replace(targets(alike, output.dense, 1), regions=sampled)
+
+
+def without_positives(made: Targets, facts: Spec) -> Targets:
+    """The same targets with background everywhere."""
+
+    def blank(part: Regions | Matches | None, background: int) -> Any:
+        if part is None:
+            return None
+        labels = torch.full_like(part.labels, background)
+        return replace(part, labels=labels, boxes=torch.zeros_like(part.boxes))
+
+    classes = len(facts.classes)
+    return replace(
+        made,
+        labels=torch.full_like(made.labels, 1 if facts.family == "region" else classes),
+        boxes=torch.zeros_like(made.boxes),
+        positives=torch.ones_like(made.positives),
+        regions=blank(made.regions, classes),
+        matches=blank(made.matches, classes),
+    )
 
 
 @dataclass(frozen=True)

@@ -55,6 +55,14 @@ def terms_or_refusal(name: str, facts: fakes.Spec, scene: fakes.Scene) -> Mappin
     return {}
 
 
+def check_that_nothing_explodes(name: str, facts: fakes.Spec, scene: fakes.Scene) -> None:
+    """Values and gradients of all terms, with the method's defaults."""
+    for term in terms_or_refusal(name, facts, scene).values():
+        assert term.isfinite()
+        assert term.abs() < 1e6
+        assert all(gradient.isfinite().all() for gradient in gradients(term, scene))
+
+
 def zero_weights(name: str) -> dict[str, float]:
     """Settings that switch off every term."""
     fields = dataclasses.fields(find(name))  # type: ignore[arg-type]
@@ -120,12 +128,7 @@ def test_an_image_without_objects_is_fine(name: str) -> None:
 def test_a_batch_without_objects_has_finite_values_and_gradients(
     name: str, kind: fakes.Kind
 ) -> None:
-    facts = fakes.spec(kind)
-    scene = fakes.scene(facts, objects=0)
-    for term in terms_or_refusal(name, facts, scene).values():
-        assert term.isfinite()
-        assert term.abs() < 1e6
-        assert all(gradient.isfinite().all() for gradient in gradients(term, scene))
+    check_that_nothing_explodes(name, fakes.spec(kind), fakes.scene(fakes.spec(kind), objects=0))
 
 
 def test_a_batch_whose_every_prior_is_ignored_is_fine(name: str) -> None:
@@ -138,11 +141,29 @@ def test_a_batch_whose_every_prior_is_ignored_is_fine(name: str) -> None:
         assert all(gradient.isfinite().all() for gradient in gradients(term, scene))
 
 
-def test_one_cell_of_one_image_is_fine(name: str) -> None:
-    scene = fakes.scene(batch=1, size=8)
-    for term in made(name)(scene.step).values():
-        assert term.isfinite()
-        assert all(gradient.isfinite().all() for gradient in gradients(term, scene))
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_cell_of_one_image_is_fine(name: str, kind: fakes.Kind) -> None:
+    facts = fakes.spec(kind)
+    check_that_nothing_explodes(name, facts, fakes.scene(facts, batch=1, size=8))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_objects_that_are_assigned_to_nothing_are_fine(name: str, kind: fakes.Kind) -> None:
+    facts = fakes.spec(kind)
+    scene = fakes.scene(facts)
+    missed = fakes.without_positives(scene.step.targets, facts)
+    missing = dataclasses.replace(scene, step=dataclasses.replace(scene.step, targets=missed))
+    check_that_nothing_explodes(name, facts, missing)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_images_that_are_mostly_padding_are_fine(name: str, kind: fakes.Kind) -> None:
+    facts = fakes.spec(kind)
+    scene = fakes.scene(facts)
+    truth = scene.step.truth
+    small = dataclasses.replace(truth, boxes=truth.boxes / 4, sizes=truth.sizes // 4)
+    padded = dataclasses.replace(scene, step=dataclasses.replace(scene.step, truth=small))
+    check_that_nothing_explodes(name, facts, padded)
 
 
 def test_all_parameters_of_the_method_learn(name: str) -> None:

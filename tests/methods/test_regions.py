@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import dataclasses
+
 import pytest
 import torch
 from tests import fakes
@@ -73,3 +75,11 @@ def test_points_overlap_nothing_and_are_refused_where_overlap_counts() -> None:
     with pytest.raises(UnsuitablePairError, match="regions asks which anchors overlap"):
         made(facts)
     assert made(facts, region="inside").chosen(fakes.scene(facts).step).any()
+
+
+@pytest.mark.parametrize(("levels", "speaks"), [("positive", False), ("all", True)])
+def test_levels_without_positives_speak_if_asked(levels: str, speaks: bool) -> None:
+    step = fakes.scene().step
+    missed = fakes.without_positives(step.targets, fakes.spec())
+    terms = made(levels=levels)(dataclasses.replace(step, targets=missed))
+    assert any(term > 0 for term in terms.values()) == speaks

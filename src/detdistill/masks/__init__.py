@@ -21,6 +21,7 @@ from detdistill.masks.objects import (
     object_shares,
     objects_seen,
     pyramid,
+    shares,
 )
 from detdistill.masks.order import (
     by_group,
@@ -81,6 +82,7 @@ __all__ = [
     "pyramid",
     "ranking",
     "scattered",
+    "shares",
     "survivors",
     "top_points",
     "uniform",

@@ -99,6 +99,19 @@ def background_shares(foreground: Tensor) -> Tensor:
     return empty / empty.sum(dim=(1, 2), keepdim=True).clamp(min=1)
 
 
+def shares(truth: Truth, level: Tensor, stride: int | None = None) -> tuple[Tensor, Tensor]:
+    """`object_shares` and `background_shares` of a map (B, C, H, W).
+
+    It stands for the whole padded image if its stride is given, otherwise for what is not padding.
+    """
+    height, width = level.shape[-2:]
+    sizes = truth.sizes
+    if stride is not None:
+        sizes = (sizes.new_tensor([height, width]) * stride).expand_as(sizes)
+    foreground = object_shares(truth, (height, width), sizes)
+    return foreground, background_shares(foreground)
+
+
 # Cells of objects as DeFeat counts them
 
 

@@ -131,10 +131,5 @@ class FGD(Method):
 
     def shares(self, i: int, step: Step) -> tuple[Tensor, Tensor]:
         """(B, H, W) weights of the objects' cells and of the others."""
-        height, width = step.student.neck[i].shape[2:]
-        sizes = step.truth.sizes
-        if self.scale == "padded":
-            covered = sizes.new_tensor([height, width]) * self.strides[i]
-            sizes = covered.expand_as(sizes)
-        foreground = masks.object_shares(step.truth, (height, width), sizes)
-        return foreground, masks.background_shares(foreground)
+        stride = self.strides[i] if self.scale == "padded" else None
+        return masks.shares(step.truth, step.student.neck[i], stride)

@@ -22,18 +22,8 @@ from torch import Tensor
 from detdistill import boxes, instances, losses
 from detdistill.methods.method import Method
 from detdistill.methods.parts.pair import Adapter, layer, same_strides
-from detdistill.structures import (
-    DetectorOutput,
-    Levels,
-    QueryPredictions,
-    Reads,
-    RegionPredictions,
-    Spec,
-    Step,
-)
-
-CANDIDATES = 8
-"""Boxes that are considered for each region that is taken."""
+from detdistill.methods.parts.proposals import surest
+from detdistill.structures import Levels, Reads, RegionPredictions, Spec, Step
 
 
 class Mimic(Method):
@@ -99,24 +89,8 @@ class Mimic(Method):
         else:
             output = step.teacher if self.regions == "teacher" else step.student
             if not isinstance(output.predictions, RegionPredictions):
-                return self._surest(output, step)
+                return surest(output, step.truth.sizes, self.count, self.overlap)
             proposals = output.predictions.proposals
             found, valid = proposals.boxes[:, : self.count], proposals.valid[:, : self.count]
         found = boxes.clipped(found, step.truth.sizes)
         return found, valid & (boxes.area(found) > 0)
-
-    def _surest(self, output: DetectorOutput, step: Step) -> tuple[Tensor, Tensor]:
-        """The boxes with the highest class scores, without those that overlap a better one."""
-        if isinstance(output.predictions, QueryPredictions):
-            logits, corners = output.queries.logits[-1], output.queries.boxes[-1]
-        else:
-            logits, corners = output.dense.flat_logits(), output.dense.decoded()
-        return instances.general_instances(
-            losses.precise(logits).amax(dim=-1),
-            corners,
-            step.truth.sizes,
-            candidates=CANDIDATES * self.count,
-            overlap=self.overlap,
-            count=self.count,
-            side=0.0,
-        )

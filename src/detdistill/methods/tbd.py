@@ -15,21 +15,19 @@ Differs: our reading of the abstract, not a reproduction. Ours are the harmony s
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, Literal
+from typing import ClassVar
 
-import torch
 from torch import Tensor
 
-from detdistill import boxes, instances, losses, masks
+from detdistill import losses
 from detdistill.masks import ObjectQuality
-from detdistill.methods.method import Method
-from detdistill.methods.parts import assignment
+from detdistill.methods.parts.balance import Balanced
 from detdistill.methods.parts.necks import adapted, by_level, cell_errors, half_means
 from detdistill.methods.parts.pair import Adapter, adapters, same_predictions
-from detdistill.structures import DensePredictions, Levels, Reads, Spec, Step, cells_of, put, take
+from detdistill.structures import Levels, Reads, Spec, Step, cells_of, put, take
 
 
-class TBD(Method):
+class TBD(Balanced):
     """Predictions weighted by the teacher's harmony, and the neck weighted by task."""
 
     families: ClassVar[tuple[str, ...]] = ("dense",)
@@ -54,13 +52,6 @@ class TBD(Method):
     """Of the boxes within it."""
     feature_weight: float = 1.0
     """Of task-decoupled feature distillation: the mean over the levels of the neck."""
-    harmony: masks.Harmony = "harmonic"
-    """Harmony of class score and overlap: harmonic or geometric mean, the latter less their `gap`,
-    or `none`, with which all positives count alike."""
-    exponent: float = 1.0
-    """Of the harmony."""
-    balance: Literal["gap", "equal"] = "gap"
-    """Whether the tasks count by how far the student lags in them, or alike."""
     adapter: Adapter = "auto"
     """Layer between the student's neck and the comparison."""
 
@@ -68,7 +59,7 @@ class TBD(Method):
         """Needs the same priors and classes."""
         same_predictions("tbd", teacher, student)
         self.adapters = adapters("tbd", self.adapter, teacher, student)
-        self.background = len(student.classes)
+        self.fit(student)
 
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`cls` and `box` of the positives, `level0`, `level1`, ... of the neck."""
@@ -85,46 +76,16 @@ class TBD(Method):
         harmony = cells_of(put(count, step.targets.rows, labels.shape[1]), step.teacher.neck)
         return {"harmony": harmony, "naming": naming, "finding": finding}
 
-    @torch.no_grad()
-    def quality(self, predictions: DensePredictions, step: Step) -> ObjectQuality:
-        """What one of the two makes of the objects of the positives."""
-        return instances.object_quality(predictions, step.targets)
-
-    def named_and_found(self, teacher: ObjectQuality, step: Step) -> tuple[Levels, Levels]:
-        """Where the teacher names and where it finds objects: (B, H, W) per level each."""
-        return masks.named_and_found(step.teacher.dense, teacher, step.targets)
-
-    def counts(self, teacher: ObjectQuality, step: Step) -> Tensor:
-        """(B, P) the harmony of each positive, 0 elsewhere."""
-        return masks.harmony(teacher, self.harmony).pow(self.exponent) * self._positive(step)
-
-    def task_shares(
-        self, teacher: ObjectQuality, student: ObjectQuality, step: Step
-    ) -> tuple[Tensor, Tensor]:
-        """How much naming and finding count: () each, 1 together; alike without positives."""
-        count = step.world_mean(self._positive(step).to(teacher.score).sum()).clamp(min=1)
-        naming, finding = (
-            step.world_mean((t - s).abs().sum()) / count + boxes.EPS
-            for t, s in zip(teacher, student, strict=True)
-        )
-        if self.balance == "equal":
-            naming = finding = torch.ones_like(naming)
-        return naming / (naming + finding), finding / (naming + finding)
-
-    def _positive(self, step: Step) -> Tensor:
-        return take(assignment.positive(step, self.background), step.targets.rows)
-
     def _harmony_terms(self, teacher: ObjectQuality, step: Step) -> dict[str, Tensor]:
         count, rows = self.counts(teacher, step), step.targets.rows
         said, wanted = step.student.dense, step.teacher.dense
         target = losses.precise(take(wanted.flat_logits(), rows)).sigmoid()
         cls = losses.soft_bce(take(said.flat_logits(), rows), target).sum(dim=-1)
         box = losses.giou_loss(take(said.decoded(), rows), take(wanted.decoded(), rows))
+        cls, box = (losses.mean_over(lost, count, step.world_mean) for lost in (cls, box))
         return {
-            "cls": self.harmony_weight * losses.mean_over(cls, count, step.world_mean),
-            "box": self.harmony_weight
-            * self.box_weight
-            * losses.mean_over(box, count, step.world_mean),
+            "cls": self.harmony_weight * cls,
+            "box": self.harmony_weight * self.box_weight * box,
         }
 
     def _feature_terms(

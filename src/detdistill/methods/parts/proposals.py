@@ -1,4 +1,4 @@
-"""What DeFeat and TADF share: regions of which both two-stage detectors say what they see."""
+"""Regions that are looked at: proposals shown to both second stages, or the surest boxes of one."""
 
 from __future__ import annotations
 
@@ -7,12 +7,24 @@ from typing import Literal, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from detdistill import masks
+from detdistill import instances, losses, masks
 from detdistill.methods.parts.mimicry import sampled
-from detdistill.structures import Proposals, RegionHead, RegionScores, Spec, Step, Truth
+from detdistill.structures import (
+    DetectorOutput,
+    Proposals,
+    QueryPredictions,
+    RegionHead,
+    RegionScores,
+    Spec,
+    Step,
+    Truth,
+)
 
 Whose = Literal["teacher", "student"]
 """Whose proposals both detectors look at."""
+
+CANDIDATES = 8
+"""Boxes that are considered for each of the surest that is taken."""
 
 
 class Shared(NamedTuple):
@@ -72,4 +84,33 @@ def _best(proposals: Proposals, truth: Truth, count: int) -> Proposals:
     return Proposals(
         boxes=torch.cat([truth.boxes.to(proposals.boxes), proposals.boxes[:, :count]], dim=1),
         valid=torch.cat([truth.valid, proposals.valid[:, :count]], dim=1),
+    )
+
+
+def surest(
+    output: DetectorOutput, sizes: Tensor, count: int, overlap: float
+) -> tuple[Tensor, Tensor]:
+    """The boxes with the highest class scores, without those that overlap a better one.
+
+    Args:
+        output: of a detector of one stage, or of queries.
+        sizes: (B, 2) height and width of the images.
+        count: M, how many to take per image at most.
+        overlap: IoU above which the lesser box is left out.
+
+    Returns:
+        (B, M, 4), and (B, M) bool, where there are so many.
+    """
+    if isinstance(output.predictions, QueryPredictions):
+        logits, corners = output.queries.logits[-1], output.queries.boxes[-1]
+    else:
+        logits, corners = output.dense.flat_logits(), output.dense.decoded()
+    return instances.general_instances(
+        losses.precise(logits).amax(dim=-1),
+        corners,
+        sizes,
+        candidates=CANDIDATES * count,
+        overlap=overlap,
+        count=count,
+        side=0.0,
     )
