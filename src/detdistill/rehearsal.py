@@ -15,7 +15,7 @@ from detdistill.detectors import Detector
 from detdistill.interop import checkpoint
 from detdistill.recipes import Recipe
 from detdistill.train import start
-from detdistill.train.assembly import Assembly, parse_methods
+from detdistill.train.assembly import Assembly, augmenter, parse_methods
 from detdistill.train.experiment import Experiment, check
 from detdistill.train.step import TrainStep
 
@@ -54,6 +54,7 @@ def assembly(experiment: Experiment, recipe: Recipe) -> Assembly:
     student, origin = start.student(experiment, tuple(dataset.classes), None)
     return Assembly(
         data=dataset,
+        change=augmenter(experiment),
         tune=None,
         test=dataset,
         student=student,
