@@ -24,6 +24,7 @@ VERBS = (
     "compare",
     "evaluate",
     "predict",
+    "explain",
     "export",
     "import_checkpoint",
     "report",

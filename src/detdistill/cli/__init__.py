@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": "methods over seeds, with the student alone at equal steps and equal compute",
     "evaluate": "COCO metrics of a checkpoint on a data set",
     "predict": "detections and drawn pictures for image files",
+    "explain": "the papers' figures for finished runs",
     "data": "look through a data set, convert it, show some of it",
     "export": "a detector as an ONNX file, checked against PyTorch",
     "import": "a checkpoint of MMDetection or torchvision as one of ours",

@@ -128,6 +128,16 @@ def report(arguments: Arguments) -> None:
     tables.say(str(verbs.report(**parsers.report().parse_args(list(arguments)).as_dict())))
 
 
+def explain(arguments: Arguments) -> None:
+    """Says which figures there are now and why others are not."""
+    found = verbs.explain(**parsers.explain().parse_args(list(arguments)).as_dict())
+    titles = ((entry["name"], entry["title"]) for entry in found["figures"])
+    tables.show(("figure", ""), list(titles))
+    for name, reason in found["missing"].items():
+        tables.warn(f"no {name}: {reason}")
+    tables.say(f"\nPNG, SVG, JSON and CSV: {found['folder']}")
+
+
 def methods(arguments: Arguments) -> None:
     """A table of methods, or all about one, or which fits what."""
     options = parsers.methods().parse_args(list(arguments))

@@ -153,6 +153,29 @@ def report() -> Parser:
     return parser
 
 
+def explain() -> Parser:
+    """Options of `explain`."""
+    parser = Parser(
+        "explain",
+        purpose="The papers' figures for finished runs that are compared with each other: the "
+        "teacher, the student alone and distilled. Pictures (PNG, SVG) and their numbers (JSON, "
+        "CSV) go to the folder 'figures' of the first distilled run.",
+        usage="RUNS... [--only NAMES...] [--images N] [--alone RUN] [--out FOLDER]",
+    )
+    parser.add_argument("runs", nargs="+", help="run folders, or folders that hold some")
+    parser.add_argument("--only", nargs="+", default=[], help="figures to make; all if not given")
+    parser.add_argument("--images", type=int, default=4, help="how many pictures are shown")
+    parser.add_argument(
+        "--split",
+        type=Literal["train", "tune", "test"],
+        default="test",
+        help="part of the data set",
+    )
+    parser.add_argument("--alone", help="run of the student alone, if it is not among the others")
+    parser.add_argument("--out", help="folder for the figures")
+    return parser
+
+
 def methods() -> Parser:
     """Options of `methods`."""
     parser = Parser("methods", purpose="The distillation methods.", usage="[NAME] [--table]")

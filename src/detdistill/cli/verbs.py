@@ -261,6 +261,42 @@ def report(folders: Sequence[str], *, out: str | None = None, against: str | Non
     return build(paths, page, against=against)
 
 
+def explain(
+    runs: Sequence[str],
+    *,
+    only: Sequence[str] = (),
+    images: int = 4,
+    split: Split = "test",
+    alone: str | None = None,
+    out: str | None = None,
+) -> dict[str, Any]:
+    """The papers' figures for finished runs that are compared with each other.
+
+    Args:
+        runs: run folders, or folders that hold some
+        only: names of figures; all if none is given
+        images: how many pictures are shown
+        split: the part of the data set that is used
+        alone: run of the student alone, if it is not among the others
+        out: folder for the figures; `figures` in the first distilled run if not given
+
+    Returns:
+        `folder`; `figures`, what `index.json` there says of those that were made; `missing`, why
+        others were not, by name.
+    """
+    from detdistill.explain.make import make
+
+    made = make(
+        [Path(run) for run in runs],
+        only=only,
+        images=images,
+        split=split,
+        alone=Path(alone) if alone else None,
+        out=Path(out) if out else None,
+    )
+    return {"folder": str(made.folder), "figures": made.figures, "missing": made.missing}
+
+
 def methods() -> list[dict[str, Any]]:
     """Every method: name, idea, paper, what it reads, families, hyper-parameters, what it fits.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import dataclasses
 import io
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,10 +14,10 @@ from PIL import Image
 from detdistill import data
 from detdistill.errors import UserError
 from detdistill.report.numbers import counted, listed
-from detdistill.report.picks import SCORE, Pick, most_different
 from detdistill.report.runs import Run
 from detdistill.show import detections as show
 from detdistill.show.detections import Objects
+from detdistill.show.picks import SCORE, Pick, most_different
 
 _COUNT = 8
 _WIDTH = 448
@@ -126,18 +125,13 @@ def _row(dataset: data.Dataset, image: Mapping[str, Any], pick: Pick) -> Row:
             height=picture.height,
         )
 
-    truth = _scaled(pick.truth, scale)
+    truth = pick.truth.scaled(scale)
     found = [
-        panel(title, _scaled(objects, scale), _verdict(pick, title), truth)
+        panel(title, objects.scaled(scale), _verdict(pick, title), truth)
         for title, objects in pick.finds.items()
     ]
     objects = counted(len(truth.labels), "object")
     return Row(name=name, panels=(panel("Ground truth", truth, objects, None), *found))
-
-
-def _scaled(objects: Objects, scale: float) -> Objects:
-    """Boxes as they lie in a resized image."""
-    return dataclasses.replace(objects, boxes=objects.boxes * scale)
 
 
 def _verdict(pick: Pick, name: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -70,6 +70,10 @@ class Objects:
             labels=found.labels[index, :count][kept].tolist(),
             scores=scores[kept].tolist(),
         )
+
+    def scaled(self, scale: float) -> Self:
+        """Boxes as they lie in a resized image."""
+        return replace(self, boxes=self.boxes * scale)
 
 
 class Match(NamedTuple):

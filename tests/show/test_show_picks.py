@@ -1,6 +1,6 @@
 from typing import Any
 
-from detdistill.report.picks import most_different
+from detdistill.show.picks import most_different
 
 Json = dict[str, Any]
 

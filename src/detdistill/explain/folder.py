@@ -1,0 +1,92 @@
+"""The folder of figures: pictures, their numbers, and an index of both."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+
+from detdistill.explain.figure import STYLE, Figure, Row
+from detdistill.files import read_json, replace_file, write_json, write_text
+
+INDEX = "index.json"
+FORMATS = ("png", "svg", "json", "csv")
+_WORDS = ("name", "title", "caption", "source", "alt", "group", "tab")
+_DPI = 160
+
+Entry = dict[str, str]
+"""Of the index: a figure's words, the `figure` that was asked for, and its files by format."""
+
+
+def write(figure: Figure, folder: Path, *, asked: str) -> Entry:
+    """Writes one figure in all formats, each all or nothing.
+
+    Args:
+        figure: what to write.
+        folder: where to.
+        asked: the name under which the figure is asked for.
+
+    Raises:
+        UserError: the folder cannot be written to.
+    """
+    files = {form: f"{figure.name}.{form}" for form in FORMATS}
+    _write_drawings(figure, folder)
+    write_json(folder / files["json"], list(map(dict, figure.rows)))
+    write_text(folder / files["csv"], _as_csv(figure.rows))
+    return {"figure": asked, **{word: getattr(figure, word) for word in _WORDS}, **files}
+
+
+def update_index(folder: Path, entries: Mapping[str, Sequence[Entry]]) -> list[Entry]:
+    """Replaces what the index had of these figures, and removes files that it no longer names.
+
+    Args:
+        folder: the folder of figures.
+        entries: what is there now, by the name under which it was asked for.
+
+    Returns:
+        All entries of the index.
+    """
+    old = _index(folder)
+    new = [entry for entry in old if entry["figure"] not in entries]
+    new += [entry for made in entries.values() for entry in made]
+    new.sort(key=lambda entry: entry["figure"])
+    write_json(folder / INDEX, new)
+    for file in _files(old) - _files(new):
+        (folder / file).unlink(missing_ok=True)
+    return new
+
+
+def _index(folder: Path) -> list[Entry]:
+    path = folder / INDEX
+    return list(read_json(path)) if path.exists() else []
+
+
+def _files(entries: Sequence[Entry]) -> set[str]:
+    return {Path(entry[form]).name for entry in entries for form in FORMATS}
+
+
+def _write_drawings(figure: Figure, folder: Path) -> None:
+    """The same bytes for the same numbers: no date in them, no random ids."""
+    with mpl.rc_context({**STYLE, "svg.hashsalt": figure.name}):
+        drawing = figure.draw()
+        replace_file(
+            folder / f"{figure.name}.png",
+            lambda file: drawing.savefig(file, format="png", dpi=_DPI, metadata={"Software": None}),
+        )
+        replace_file(
+            folder / f"{figure.name}.svg",
+            lambda file: drawing.savefig(file, format="svg", dpi=_DPI, metadata={"Date": None}),
+        )
+
+
+def _as_csv(rows: Sequence[Row]) -> str:
+    text = io.StringIO()
+    columns: dict[str, Any] = dict.fromkeys(name for row in rows for name in row)
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

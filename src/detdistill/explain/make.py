@@ -1,0 +1,73 @@
+"""Makes figures for runs and writes them, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from detdistill import explain
+from detdistill.errors import UserError
+from detdistill.explain import folder as folders
+from detdistill.explain import roles
+from detdistill.explain.figure import NotThere
+from detdistill.explain.folder import Entry
+from detdistill.explain.subject import Subject
+from detdistill.files import require_writable
+
+
+@dataclass(frozen=True, kw_only=True)
+class Made:
+    """What came of a request."""
+
+    folder: Path
+    figures: list[Entry]
+    """What was made now."""
+    missing: dict[str, str]
+    """Why figures are not there, by name."""
+
+
+def make(
+    runs: Sequence[Path],
+    *,
+    only: Sequence[str] = (),
+    images: int = 4,
+    split: str = "test",
+    alone: Path | None = None,
+    out: Path | None = None,
+    tell: Callable[[str], object] | None = None,
+) -> Made:
+    """Makes the figures of runs that are compared with each other.
+
+    Args:
+        runs: run folders, or folders that hold some.
+        only: names of figures; none for all.
+        images: how many pictures are shown.
+        split: the part of the data they are from.
+        alone: the run of the student alone, if it is not among `runs`.
+        out: folder for the figures; that of the explained run if None.
+        tell: is told the name of each figure before it is made.
+
+    Raises:
+        UserError: a figure or a run does not exist, or the runs cannot be explained together.
+    """
+    if images < 1:
+        raise UserError(f"images is {images}, but must be at least 1.")
+    makers = {name: explain.find(name) for name in only or explain.names()}
+    subject = Subject(roles.assign(runs, alone), split=split, images=images)
+    folder = out or subject.run.folder / "figures"
+    require_writable(folder / folders.INDEX)
+    made: dict[str, list[Entry]] = {}
+    missing: dict[str, str] = {}
+    for name, figures in makers.items():
+        if tell:
+            tell(name)
+        made[name] = []
+        try:
+            for figure in figures(subject):
+                made[name].append(folders.write(figure, folder, asked=name))
+        except NotThere as reason:
+            missing[name] = str(reason)
+    folders.update_index(folder, made)
+    entries = [entry for of_name in made.values() for entry in of_name]
+    return Made(folder=folder, figures=entries, missing=missing)

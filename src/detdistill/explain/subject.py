@@ -1,0 +1,221 @@
+"""What figures are made of: detectors by the part they play, test pictures, detections, steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache, cached_property
+from typing import Any, cast
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from detdistill import data
+from detdistill.data import Dataset, Resize
+from detdistill.detectors import Detector
+from detdistill.evaluate import best_device, predict
+from detdistill.explain.figure import NotThere
+from detdistill.explain.roles import ALONE, TEACHER, Cast, Part
+from detdistill.interop import checkpoint as checkpoints
+from detdistill.methods import Method
+from detdistill.report.runs import Run
+from detdistill.show.picks import Pick, most_different
+from detdistill.structures import EVERYTHING, AnyHead, Batch, Reads, Step
+from detdistill.train import assembly, checkpoint
+from detdistill.train import experiment as experiments
+from detdistill.train.folder import RunFolder
+from detdistill.train.step import TrainStep
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """One test picture as methods see it in a training, with history up to the student's neck."""
+
+    position: int
+    """Of the picture in the data set."""
+    batch: Batch
+    losses: Mapping[str, Tensor]
+    """The student's own, by name."""
+    step: Step
+
+
+class Subject:
+    """Everything is read or computed when a figure first asks for it, and kept.
+
+    Args:
+        roles: who plays which part.
+        split: the part of the data whose pictures are shown and measured.
+        images: how many pictures are shown where not all are measured.
+    """
+
+    def __init__(self, roles: Cast, *, split: str = "test", images: int = 4) -> None:
+        self.run: Run = roles.run
+        self.parts: Mapping[str, Part] = roles.parts
+        self._no_teacher = roles.no_teacher
+        self._split, self._images = split, images
+        self.detector = cache(self._detector)
+        """The detector called so, in evaluation mode, ready for gradients."""
+        self.detections = cache(self._detections)
+        """COCO results of the detector called so, on all pictures of the split."""
+        self.training = cache(self._training)
+        """The step of the training of the student called so, with all that it learned."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """All detectors: the teacher, the student alone, distilled students, as far as there."""
+        return tuple(self.parts)
+
+    @property
+    def teacher(self) -> str:
+        """The teacher's label.
+
+        Raises:
+            NotThere: there is no teacher.
+        """
+        if TEACHER not in self.parts:
+            raise NotThere(self._no_teacher)
+        return TEACHER
+
+    @property
+    def alone(self) -> str:
+        """The label of the student alone.
+
+        Raises:
+            NotThere: no run is the student alone.
+        """
+        if ALONE not in self.parts:
+            raise NotThere("No run of the student alone was named: add it, or use --alone.")
+        return ALONE
+
+    @property
+    def distilled(self) -> tuple[str, ...]:
+        """The labels of the distilled students.
+
+        Raises:
+            NotThere: there are none.
+        """
+        found = tuple(label for label in self.parts if label not in {TEACHER, ALONE})
+        if not found:
+            raise NotThere(f"{self.run.folder} was trained without methods.")
+        return found
+
+    @property
+    def students(self) -> tuple[str, ...]:
+        """The student alone and distilled, as far as there."""
+        return tuple(label for label in self.parts if label != TEACHER)
+
+    @property
+    def test(self) -> tuple[str, str, int | None]:
+        """Data, split and number of pictures; None for all."""
+        name, split, images = self.run.test
+        return (name, split, images) if split == self._split else (name, self._split, None)
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """All pictures of the split, as large as the detectors saw them in the training."""
+        name, split, images = self.test
+        sides = self.run.experiment.get("resize")
+        return data.open(name, split, images, Resize(*sides) if sides else None)
+
+    @cached_property
+    def truth(self) -> Json:
+        """The objects in these pictures, in COCO's format."""
+        return self.dataset.ground_truth()
+
+    @cached_property
+    def picks(self) -> list[Pick]:
+        """The pictures to be shown: those on which the detectors differ most."""
+        found = {label: self.detections(label) for label in self.parts}
+        return most_different(self.truth, found, self._images)
+
+    @cached_property
+    def shown(self) -> list[int]:
+        """Places of the pictures to be shown; the first ones where all detectors agree on all."""
+        positions = [pick.position for pick in self.picks]
+        return positions or list(range(min(self._images, len(self.dataset))))
+
+    def methods(self, label: str) -> dict[str, Method]:
+        """The methods of a distilled student by name, with the layers they trained.
+
+        Raises:
+            NotThere: there is no teacher.
+        """
+        return dict(self.training(label).methods.items())  # type: ignore[arg-type]
+
+    def reads(self, label: str) -> Reads:
+        """What these methods read.
+
+        Raises:
+            NotThere: there is no teacher.
+        """
+        return self.training(label).reads
+
+    def views(self, student: str, reads: Reads = EVERYTHING) -> Iterator[View]:
+        """Every shown picture as a method sees it that teaches `student`.
+
+        Args:
+            student: label of a student.
+            reads: what of both detectors is to be there.
+
+        Raises:
+            NotThere: there is no teacher.
+        """
+        for position in self.shown:
+            yield self._view(student, self.teacher, position, reads | EVERYTHING)
+
+    def batch(self, position: int) -> Batch:
+        """One picture and its truth, where the detectors are."""
+        batch = data.collate([self.dataset[position]])
+        device = best_device()
+        moved: Batch = pytree.tree_map_only(Tensor, lambda tensor: tensor.to(device), batch)
+        return moved
+
+    def _view(self, label: str, teacher_label: str, position: int, reads: Reads) -> View:
+        student, teacher, batch = (
+            self.detector(label),
+            self.detector(teacher_label),
+            self.batch(position),
+        )
+        output = student(batch.images, batch.truth.sizes, reads)
+        losses, targets = student.criterion(output, batch.truth)
+        with torch.no_grad():
+            taught = teacher(batch.images, batch.truth.sizes, reads)
+        step = Step(
+            truth=batch.truth,
+            student=output,
+            teacher=taught,
+            targets=targets,
+            student_head=cast("AnyHead", student.head),
+            teacher_head=cast("AnyHead", teacher.head),
+            progress=1.0,
+        )
+        return View(position=position, batch=batch, losses=losses, step=step)
+
+    def _detector(self, label: str) -> Detector:
+        return checkpoints.load(self.parts[label].checkpoint).to(best_device()).eval()
+
+    def _detections(self, label: str) -> list[Json]:
+        run = self.parts[label].run
+        found = run.detections() if run and run.test == self.test else []
+        return found or predict(self.detector(label), self.dataset)
+
+    def _training(self, label: str) -> TrainStep:
+        """Built as for the training; the layers of the methods are from its last checkpoint."""
+        folder = RunFolder(self.parts[label].checkpoint)
+        experiment = experiments.load(folder.experiment)
+        teacher, methods = self._detector(self.teacher), assembly.parse_methods(experiment)
+        step = TrainStep(self.detector(label), teacher, methods, seed=experiment.seed)
+        state = checkpoint.load(folder.last)
+        if state is not None:
+            step.methods.load_state_dict(_within(state["step"], "methods."))
+        return step.to(best_device()).eval()
+
+
+def _within(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    """The entries of a module's part."""
+    return {
+        name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)
+    }

@@ -1,0 +1,50 @@
+"""Run folders as trainings leave them, made up: detections of some skill, weights of none."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from tests.report import made_up
+
+from detdistill import detectors
+from detdistill.data.scenes import CLASSES
+from detdistill.interop import checkpoint
+
+METHODS = {"crosskd": {}, "pkd": {}}
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Folders of a teacher, a student alone and a distilled one."""
+
+    teacher: Path
+    alone: Path
+    distilled: Path
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    root = tmp_path_factory.mktemp("explained")
+    teacher = made_up.run(root / "teacher", ap=0.7, student="gfl-quick-w16", skill=0.95)
+    fingerprint = save_detector(teacher, "gfl-quick-w16")
+    alone = made_up.run(root / "alone", ap=0.3, student="gfl-quick-w8", skill=0.4)
+    save_detector(alone, "gfl-quick-w8")
+    distilled = made_up.run(
+        root / "distilled",
+        ap=0.5,
+        student="gfl-quick-w8",
+        skill=0.7,
+        methods=METHODS,
+        teacher=teacher,
+    )
+    save_detector(distilled, "gfl-quick-w8", teacher=fingerprint)
+    return Runs(teacher, alone, distilled)
+
+
+def save_detector(folder: Path, name: str, **card: str) -> str:
+    """Untrained weights, and their fingerprint."""
+    torch.manual_seed(0)
+    detector = detectors.build(name, CLASSES)
+    checkpoint.save(detector, folder / checkpoint.STUDENT, card)
+    return checkpoint.fingerprint(detector)
