@@ -10,6 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -57,6 +58,8 @@ class Annotations:
     classes: tuple[str, ...]
     """Names in the order of their category ids."""
     category_ids: tuple[int, ...]
+    supercategories: tuple[str | None, ...]
+    """Of each class, where the file names one."""
     boxes: NDArray[np.float64]
     """(M, 4) left, top, width, height, as in the file."""
     areas: NDArray[np.float64]
@@ -133,6 +136,7 @@ def checked(
         pictures=pictures,
         classes=tuple(names.values()),
         category_ids=tuple(names),
+        supercategories=_supercategories(content["categories"]),
         boxes=boxes[order],
         areas=_areas(entries, boxes)[order],
         labels=labels[order],
@@ -188,6 +192,12 @@ def _categories(path: Path, entries: Sequence[Entry]) -> dict[int, str]:
         raise UserError(f"{path} has no categories, so there is nothing to detect.")
     _check_unique(path, "categories", [number for number, _ in pairs])
     return dict(sorted(pairs))
+
+
+def _supercategories(entries: Sequence[Entry]) -> tuple[str | None, ...]:
+    """In the order of their categories' ids."""
+    found = ((e["id"], e.get("supercategory")) for e in entries)
+    return tuple(name and str(name) for _, name in sorted(found, key=itemgetter(0)))
 
 
 def _check_unique(path: Path, what: str, ids: Sequence[int]) -> None:

@@ -140,12 +140,19 @@ class PictureFolder:
             {"id": p.id, "width": p.width, "height": p.height, "file_name": p.file_name}
             for p in self._truth.pictures
         ]
-        categories = zip(self.category_ids, self.classes, strict=True)
+        truth = self._truth
+        named = zip(truth.category_ids, truth.classes, truth.supercategories, strict=True)
         return {
             "images": images,
             "annotations": _as_coco(self._truth),
-            "categories": [{"id": number, "name": name} for number, name in categories],
+            "categories": [_category(*of_class) for of_class in named],
         }
+
+
+def _category(number: int, name: str, supercategory: str | None) -> dict[str, Any]:
+    """In COCO's format."""
+    found = {"id": number, "name": name}
+    return {**found, "supercategory": supercategory} if supercategory else found
 
 
 def require_folder(folder: Path, what: str) -> None:

@@ -91,8 +91,10 @@ class Shapes:
             for number, (sample, row) in enumerate(objects, start=1)
         ]
         categories = [
-            {"id": number, "name": name}
-            for number, name in zip(self.category_ids, self.classes, strict=True)
+            {"id": number, "name": name, "supercategory": outline}
+            for number, name, (_, outline) in zip(
+                self.category_ids, self.classes, scenes.KINDS, strict=True
+            )
         ]
         return {"images": images, "annotations": annotations, "categories": categories}
 

@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, Literal, Self, cast
+from typing import Any, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -99,10 +99,68 @@ def evaluate(
             metrics library.
     """
     truth, found = _checked(ground_truth, detections)
-    numbers, precision = _LIBRARIES[library or _installed()](truth, found)
-    return Metrics(
-        **dict(zip(NAMES, map(float, numbers), strict=True)),
-        per_class=_per_class(truth["categories"], precision),
+    library = library or _installed()
+    run = _RUNS[library](truth, found)
+    by_class = _per_class(truth["categories"], _accumulated(run))
+    numbers = map(float, _NUMBERS[library](run))
+    return Metrics(**dict(zip(NAMES, numbers, strict=True)), per_class=by_class)
+
+
+def precision(
+    ground_truth: Record,
+    detections: Iterable[Record],
+    ious: Sequence[float],
+    *,
+    library: Library | None = None,
+) -> Floats:
+    """Precision at other IoU thresholds than COCO's; the other arguments are those of `evaluate`.
+
+    Returns:
+        (T, R, K, A) by threshold, recall from 0 to 1 in R = 101 steps, class in the order of the
+        ids, area (all, small, medium, large); -1 where there are no objects.
+
+    Raises:
+        UserError: as `evaluate`.
+    """
+    run = _RUNS[library or _installed()](*_checked(ground_truth, detections), ious)
+    return _accumulated(run)[..., _MOST_DETECTIONS]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tide:
+    """What TIDE finds at an IoU of 0.5: by how much AP50 would rise without each kind of error.
+
+    The six main kinds are `Cls`, `Loc`, `Both` (class and place), `Dupe`, `Bkg`, `Miss`; then there
+    are all false positives, `FP`, and all objects that were not found, `FN`.
+    """
+
+    ap50: float
+    gains: Mapping[str, float]
+    """AP50 to be gained, as fractions, by kind of error; they need not add up."""
+    counts: Mapping[str, int]
+    """How often each main kind occurs, among the first 100 detections per image and class."""
+
+
+TIDE_KINDS = ("Cls", "Loc", "Both", "Dupe", "Bkg", "Miss", "FP", "FN")
+
+
+def tide(ground_truth: Record, detections: Iterable[Record]) -> Tide:
+    """TIDE's errors; the arguments are those of `evaluate`.
+
+    As the authors' tidecv, but for three things: classes without objects do not count (tidecv
+    counts them as AP 0), 100 detections per class and image are kept (tidecv: 100 per image), and
+    recall is sampled as COCO does it.
+
+    Raises:
+        UserError: as `evaluate`, or hotcoco is missing.
+    """
+    if not find_spec("hotcoco"):
+        raise UserError("TIDE's errors need a library: run `pip install hotcoco`.")
+    found = _hotcoco_run(*_checked(ground_truth, detections)).tide_errors()
+    return Tide(
+        ap50=found["ap_base"],
+        gains={kind: found["delta_ap"][kind] for kind in TIDE_KINDS},
+        counts={kind: found["counts"][kind] for kind in TIDE_KINDS if kind in found["counts"]},
     )
 
 
@@ -129,7 +187,7 @@ def match(
         UserError: as `evaluate`.
     """
     truth, found = _checked(ground_truth, detections)
-    run = _MATCHERS[library or _installed()](truth, found)
+    run = _RUNS[library or _installed()](truth, found).evalImgs
     places = {image["id"]: place for place, image in enumerate(truth["images"])}
     pictures: dict[int, list[Record]] = {category["id"]: [] for category in truth["categories"]}
     for picture in run:
@@ -260,50 +318,50 @@ def _mean(precision: Floats) -> float:
     return float(defined.mean()) if defined.size else -1.0
 
 
-def _hotcoco(truth: dict[str, Any], found: list[dict[str, Any]]) -> tuple[Floats, Floats]:
-    """The twelve numbers, and precision by IoU, recall, class, area and detections per image."""
-    run = _hotcoco_run(truth, found)
-    run.accumulate()
+def _hotcoco_numbers(run: Any) -> Floats:  # noqa: ANN401 - the libraries have no types
     run.summary_lines()
-    arrays = cast("dict[str, Floats]", run.eval)
-    return np.asarray(run.stats), arrays["precision"]
+    return np.asarray(run.stats)
 
 
-def _hotcoco_matches(truth: dict[str, Any], found: list[dict[str, Any]]) -> list[Record | None]:
-    """What became of every image, by class and range of areas."""
-    return list(_hotcoco_run(truth, found).evalImgs)
+def _pycocotools_numbers(run: Any) -> Floats:  # noqa: ANN401
+    with contextlib.redirect_stdout(io.StringIO()):
+        run.summarize()
+    return np.asarray(run.stats)
 
 
-def _hotcoco_run(truth: dict[str, Any], found: list[dict[str, Any]]) -> Any:  # noqa: ANN401
+def _accumulated(run: Any) -> Floats:  # noqa: ANN401
+    """Precision by IoU, recall, class, area and detections per image."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        run.accumulate()
+    return np.asarray(run.eval["precision"])
+
+
+def _hotcoco_run(
+    truth: dict[str, Any], found: list[dict[str, Any]], ious: Sequence[float] | None = None
+) -> Any:  # noqa: ANN401
+    """An evaluation that has looked at every image, at COCO's thresholds or others."""
     import hotcoco
 
     data = hotcoco.COCO(truth)
     run = hotcoco.COCOeval(data, data.load_res(found), "bbox")
+    if ious is not None:
+        run.params.iouThrs = list(ious)
     run.evaluate()
     return run
 
 
-def _pycocotools(truth: dict[str, Any], found: list[dict[str, Any]]) -> tuple[Floats, Floats]:
-    """As `_hotcoco`."""
+def _pycocotools_run(
+    truth: dict[str, Any], found: list[dict[str, Any]], ious: Sequence[float] | None = None
+) -> Any:  # noqa: ANN401
+    """As `_hotcoco_run`."""
     with contextlib.redirect_stdout(io.StringIO()):
-        run = _pycocotools_run(truth, found)
-        run.accumulate()
-        run.summarize()
-    return np.asarray(run.stats), np.asarray(run.eval["precision"])
+        from pycocotools.cocoeval import COCOeval
 
-
-def _pycocotools_matches(truth: dict[str, Any], found: list[dict[str, Any]]) -> list[Record | None]:
-    """As `_hotcoco_matches`."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        return list(_pycocotools_run(truth, found).evalImgs)
-
-
-def _pycocotools_run(truth: dict[str, Any], found: list[dict[str, Any]]) -> Any:  # noqa: ANN401
-    from pycocotools.cocoeval import COCOeval
-
-    data, results = _indexed(truth), _indexed({**truth, "annotations": _as_objects(found)})
-    run = COCOeval(data, results, "bbox")
-    run.evaluate()
+        data, results = _indexed(truth), _indexed({**truth, "annotations": _as_objects(found)})
+        run = COCOeval(data, results, "bbox")
+        if ious is not None:
+            run.params.iouThrs = np.asarray(ious)
+        run.evaluate()
     return run
 
 
@@ -324,10 +382,11 @@ def _as_objects(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
-_LIBRARIES: dict[
-    Library, Callable[[dict[str, Any], list[dict[str, Any]]], tuple[Floats, Floats]]
-] = {"hotcoco": _hotcoco, "pycocotools": _pycocotools}
-_MATCHERS: dict[Library, Callable[[dict[str, Any], list[dict[str, Any]]], list[Record | None]]] = {
-    "hotcoco": _hotcoco_matches,
-    "pycocotools": _pycocotools_matches,
+_RUNS: Mapping[Library, Callable[..., Any]] = {
+    "hotcoco": _hotcoco_run,
+    "pycocotools": _pycocotools_run,
+}
+_NUMBERS: Mapping[Library, Callable[[Any], Floats]] = {
+    "hotcoco": _hotcoco_numbers,
+    "pycocotools": _pycocotools_numbers,
 }
