@@ -19,12 +19,12 @@ from detdistill.evaluate.coco import Floats
 Json = dict[str, Any]
 
 KINDS: Mapping[str, str] = {
-    "C75": "right at IoU 0.75",
-    "C50": "right at IoU 0.5",
-    "Loc": "box too far off (IoU 0.1 would do)",
-    "Sim": "taken for a similar class",
-    "Oth": "taken for any other class",
-    "BG": "background taken for an object",
+    "C75": "right, IoU 0.75",
+    "C50": "right, IoU 0.5",
+    "Loc": "box off",
+    "Sim": "similar class",
+    "Oth": "other class",
+    "BG": "background",
     "FN": "not found",
 }
 """What is forgiven, one after the other; each curve lies upon the one before."""
