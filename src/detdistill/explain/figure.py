@@ -13,7 +13,7 @@ from detdistill.show import colors
 Row = Mapping[str, Any]
 
 STYLE: dict[Any, Any] = {
-    "svg.fonttype": "path",
+    "svg.fonttype": "none",
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": 9,
@@ -35,6 +35,8 @@ STYLE: dict[Any, Any] = {
     "image.interpolation": "nearest",
     "figure.facecolor": colors.WHITE,
     "figure.constrained_layout.use": True,
+    "savefig.bbox": "tight",
+    "savefig.pad_inches": 0.05,
 }
 """How every figure is drawn: on white, for the screen and for print."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -73,14 +74,9 @@ def _write_drawings(figure: Figure, folder: Path) -> None:
     """The same bytes for the same numbers: no date in them, no random ids."""
     with mpl.rc_context({**STYLE, "svg.hashsalt": figure.name}):
         drawing = figure.draw()
-        replace_file(
-            folder / f"{figure.name}.png",
-            lambda file: drawing.savefig(file, format="png", dpi=_DPI, metadata={"Software": None}),
-        )
-        replace_file(
-            folder / f"{figure.name}.svg",
-            lambda file: drawing.savefig(file, format="svg", dpi=_DPI, metadata={"Date": None}),
-        )
+        for form, undated in (("png", "Software"), ("svg", "Date")):
+            save = partial(drawing.savefig, format=form, dpi=_DPI, metadata={undated: None})
+            replace_file(folder / f"{figure.name}.{form}", save)
 
 
 def _as_csv(rows: Sequence[Row]) -> str:
