@@ -10,6 +10,7 @@ from tests.report import made_up
 from detdistill import detectors
 from detdistill.data.scenes import CLASSES
 from detdistill.interop import checkpoint
+from detdistill.train.folder import RunFolder
 
 METHODS = {"crosskd": {}, "pkd": {}}
 
@@ -39,12 +40,15 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
         teacher=teacher,
     )
     save_detector(distilled, "gfl-quick-w8", teacher=fingerprint)
+    for step in (0, 600):
+        save_detector(distilled, "gfl-quick-w8", step=step)
     return Runs(teacher, alone, distilled)
 
 
-def save_detector(folder: Path, name: str, **card: str) -> str:
-    """Untrained weights, and their fingerprint."""
-    torch.manual_seed(0)
+def save_detector(folder: Path, name: str, *, step: int | None = None, **card: str) -> str:
+    """Untrained weights, as a run's last ones or as a snapshot, and their fingerprint."""
+    torch.manual_seed(step or 0)
     detector = detectors.build(name, CLASSES)
-    checkpoint.save(detector, folder / checkpoint.STUDENT, card)
+    run = RunFolder(folder)
+    checkpoint.save(detector, run.student if step is None else run.snapshot(step), card)
     return checkpoint.fingerprint(detector)

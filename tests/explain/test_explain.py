@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from tests.cli.terminal import detdistill as detdistill_command
 from tests.explain.conftest import Runs, save_detector
 from tests.report import made_up
 
@@ -111,6 +112,15 @@ def test_the_verb_returns_what_was_made(runs: Runs, tmp_path: Path) -> None:
     assert found["folder"] == str(tmp_path)
     assert [entry["name"] for entry in found["figures"]] == ["pictures"]
     assert found["missing"] == {}
+
+
+def test_the_command_says_what_there_is_and_what_is_not(runs: Runs, tmp_path: Path) -> None:
+    done = detdistill_command(
+        "explain", runs.alone, "--only", "pictures", "approach", "--out", tmp_path
+    )
+    assert done.code == 0, done.err
+    assert "pictures  What each detector finds" in done.out
+    assert done.err.startswith("no approach: ")
 
 
 def _copied(runs: Runs, root: Path, *, teacher: str) -> Path:

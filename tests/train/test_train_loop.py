@@ -455,6 +455,21 @@ def test_looking_at_the_losses_leaves_the_step_as_it_was() -> None:
     assert all(parameter.grad is None for parameter in step.parameters())
 
 
+def test_students_are_kept_on_the_way_and_nothing_else_changes(
+    plain: Experiment, teacher: Path, tmp_path: Path
+) -> None:
+    experiment = replace(plain, keep_every=4)
+    train(experiment, tmp_path, device="cpu")
+    assert same_weights(tmp_path, teacher)
+    kept = {step: interop.load(file) for step, file in RunFolder(tmp_path).snapshots().items()}
+    assert list(kept) == [0, 4, 6]
+    first = loop.build(experiment).student
+    found = [interop.fingerprint(detector) for detector in (first, *kept.values())]
+    assert found[0] == found[1]
+    assert found[3] == interop.fingerprint(interop.load(teacher))
+    assert len(set(found)) == 3
+
+
 def test_tensorboard_gets_events(plain: Experiment, tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     train(replace(plain, tensorboard=True, steps=2), tmp_path, device="cpu")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,7 +35,6 @@ def make(
     split: str = "test",
     alone: Path | None = None,
     out: Path | None = None,
-    tell: Callable[[str], object] | None = None,
 ) -> Made:
     """Makes the figures of runs that are compared with each other.
 
@@ -46,7 +45,6 @@ def make(
         split: the part of the data they are from.
         alone: the run of the student alone, if it is not among `runs`.
         out: folder for the figures; that of the explained run if None.
-        tell: is told the name of each figure before it is made.
 
     Raises:
         UserError: a figure or a run does not exist, or the runs cannot be explained together.
@@ -60,8 +58,6 @@ def make(
     made: dict[str, list[Entry]] = {}
     missing: dict[str, str] = {}
     for name, figures in makers.items():
-        if tell:
-            tell(name)
         made[name] = []
         try:
             for figure in figures(subject):

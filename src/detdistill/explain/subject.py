@@ -166,9 +166,9 @@ class Subject:
         for position in self.shown:
             yield self._view(student, self.teacher, position, reads | EVERYTHING)
 
-    def batch(self, position: int) -> Batch:
-        """One picture and its truth, where the detectors are."""
-        batch = data.collate([self.dataset[position]])
+    def batch(self, *positions: int) -> Batch:
+        """Pictures and their truth, where the detectors are."""
+        batch = data.collate([self.dataset[position] for position in positions])
         device = best_device()
         moved: Batch = pytree.tree_map_only(Tensor, lambda tensor: tensor.to(device), batch)
         return moved
@@ -210,7 +210,7 @@ class Subject:
         step = TrainStep(self.detector(label), teacher, methods, seed=experiment.seed)
         state = checkpoint.load(folder.last)
         if state is not None:
-            step.methods.load_state_dict(_within(state["step"], "methods."))
+            step.methods.load_state_dict(_within(state["trainer"]["step"], "methods."))
         return step.to(best_device()).eval()
 
 

@@ -23,7 +23,7 @@ from detdistill.report.runs import Run
 
 _NOT_THE_TRAINING = {
     *("seed", "teacher", "workers", "tensorboard"),
-    *("log_every", "save_every", "validate_every"),
+    *("log_every", "save_every", "keep_every", "validate_every"),
 }
 _CONTROL = "equal-compute"
 _SMALL_GAP = 0.01

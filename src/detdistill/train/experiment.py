@@ -96,6 +96,9 @@ class Experiment:
     """Steps between evaluations during the training; None for at the end only."""
     save_every: int = 200
     """Steps between checkpoints."""
+    keep_every: int | None = None
+    """Steps between students that are kept for good in `snapshots`, the first before any step;
+    None keeps none. `explain` shows with them how the student came to its end."""
     log_every: int = 10
     tensorboard: bool = False
 
@@ -113,7 +116,7 @@ def check(experiment: Experiment) -> None:
     counts = ("steps", "batch_size", "accumulate", "save_every", "log_every")
     for name in counts:
         _require(getattr(experiment, name) >= 1, name, getattr(experiment, name), "at least 1")
-    for name in ("images", "validate_every"):
+    for name in ("images", "validate_every", "keep_every"):
         value = getattr(experiment, name)
         _require(value is None or value >= 1, name, value, "at least 1, or null")
     stages = experiment.frozen_stages
@@ -229,7 +232,7 @@ def differences(old: Experiment, new: Experiment) -> list[str]:
 
 
 _ABSENT = object()
-_HARMLESS = {"workers", "save_every", "tensorboard"}
+_HARMLESS = {"workers", "save_every", "keep_every", "tensorboard"}
 """Fields that may change between stopping and going on."""
 
 

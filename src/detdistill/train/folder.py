@@ -18,6 +18,8 @@ from detdistill.train.experiment import Experiment
 
 State = Literal["running", "finished", "interrupted", "failed"]
 
+SNAPSHOTS = "snapshots"
+
 CONTENT = (
     "experiment.yaml",
     "environment.json",
@@ -25,6 +27,7 @@ CONTENT = (
     "metrics.jsonl",
     "train.log",
     "checkpoints",
+    SNAPSHOTS,
     "tensorboard",
     STUDENT,
     "student.json",
@@ -68,6 +71,15 @@ class RunFolder:
     def best(self) -> Path:
         """The checkpoint of the best validation, if there were any."""
         return self.path / "checkpoints" / "best"
+
+    def snapshot(self, step: int) -> Path:
+        """The student after so many steps, if it is kept."""
+        return self.path / SNAPSHOTS / f"step-{step:06}.safetensors"
+
+    def snapshots(self) -> dict[int, Path]:
+        """The students that were kept, by the steps that they had learned."""
+        files = sorted((self.path / SNAPSHOTS).glob("step-*.safetensors"))
+        return {int(file.stem.removeprefix("step-")): file for file in files}
 
     @property
     def student(self) -> Path:

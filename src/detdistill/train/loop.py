@@ -144,6 +144,8 @@ class _Run:
         self._announce()
         if self.trainer.done == 0 and self.assembly.methods:
             self._check_reach()
+        if self.trainer.done == 0 and self.experiment.keep_every:
+            self._keep()
         self._take_steps()
         return self._evaluate()
 
@@ -233,6 +235,8 @@ class _Run:
         self.journal.step(self.trainer.done)
         if self.assembly.tune is not None and self._is_due(self.experiment.validate_every or 1):
             self._validate(self.assembly.tune)
+        if self.experiment.keep_every and self._is_due(self.experiment.keep_every):
+            self._keep()
         must_stop = self._must_stop()
         if must_stop or self._is_due(self.experiment.save_every):
             self._save()
@@ -287,6 +291,11 @@ class _Run:
         self._save_to(self.folder.last)
         self.saved_at = self.trainer.done
         self._set_status("running")
+
+    def _keep(self) -> None:
+        if self.ranks.is_main_process:
+            file = self.folder.snapshot(self.trainer.done)
+            interop.save(self.trainer.detector, file, self._card())
 
     def _save_to(self, folder: Path) -> None:
         if self.ranks.is_main_process:
