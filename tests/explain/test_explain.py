@@ -119,7 +119,7 @@ def test_the_command_says_what_there_is_and_what_is_not(runs: Runs, tmp_path: Pa
         "explain", runs.alone, "--only", "pictures", "approach", "--out", tmp_path
     )
     assert done.code == 0, done.err
-    assert "pictures  What each detector finds" in done.out
+    assert "pictures  What the detector finds" in done.out
     assert done.err.startswith("no approach: ")
 
 

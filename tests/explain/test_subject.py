@@ -1,8 +1,13 @@
 """What figures are made of: pictures that a rule picks, steps, trained methods."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 import torch
+import yaml
 from tests.explain.conftest import METHODS, Runs
+from tests.report import made_up
 
 from detdistill.explain import roles
 from detdistill.explain.figure import NotThere
@@ -62,3 +67,17 @@ def test_parts_that_nobody_plays_are_not_there(runs: Runs) -> None:
             getattr(only, part)
     with pytest.raises(NotThere, match="--alone"):
         _ = Subject(roles.assign([runs.distilled])).alone
+
+
+def test_the_layers_of_methods_are_those_that_the_training_left(runs: Runs, tmp_path: Path) -> None:
+    run = shutil.copytree(runs.distilled, tmp_path / "run")
+    content = yaml.safe_load((run / "experiment.yaml").read_text(encoding="utf-8"))
+    made_up.write(run / "experiment.yaml", yaml.safe_dump({**content, "methods": {"mgd": {}}}))
+    fresh = Subject(roles.assign([run])).training("mgd").state_dict()
+    learned = {name: value + 1 for name, value in fresh.items() if name.startswith("methods.")}
+    assert learned
+    (run / "checkpoints" / "last").mkdir(parents=True)
+    state = {"trainer": {"step": {**fresh, **learned}}}
+    torch.save(state, run / "checkpoints" / "last" / "state.pt")
+    found = Subject(roles.assign([run])).training("mgd").state_dict()
+    assert all(torch.equal(found[name], value) for name, value in learned.items())

@@ -15,6 +15,14 @@ from detdistill.explain.subject import Subject
 from detdistill.show import detections as show
 from detdistill.show.picks import SCORE, Pick
 
+_WORDS = (
+    "What each detector finds in the pictures on which they differ most",
+    "most objects found by one and missed by another; they show differences, not typical pictures",
+)
+_WORDS_OF_ONE = (
+    "What the detector finds in the pictures on which it fails most",
+    "most missed objects and false alarms; they show failures, not typical pictures",
+)
 _WIDTH = 448
 _PANEL = 2.3
 """Inches."""
@@ -25,13 +33,13 @@ def figures(subject: Subject) -> Iterator[Figure]:
     picks = subject.picks
     if not picks:
         raise NotThere("The detectors make the same of every picture.")
+    title, rule = _WORDS if len(subject.labels) > 1 else _WORDS_OF_ONE
     yield Figure(
         name="pictures",
-        title="What each detector finds in the pictures on which they differ most",
+        title=title,
         caption="Green boxes are right (their class, IoU of at least 0.5 with an object), orange "
         f"ones wrong, white dashed objects were missed; scores below {SCORE} are left out. A rule "
-        "picked these pictures, not a person: most objects found by one detector and missed by "
-        "another. They show differences, not typical pictures.",
+        f"picked these pictures, not a person: {rule}.",
         source="TID, figure 5; CrossKD, figure 8",
         alt="; ".join(_in_words(subject, pick) for pick in picks),
         rows=[row for pick in picks for row in _rows(subject, pick)],
