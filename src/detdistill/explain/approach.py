@@ -103,8 +103,8 @@ def _figure(courses: Courses, count: int) -> Figure:
         caption="L1 distance of the scores of all classes, mean over the priors that belong to an "
         f"object, on the first {count} test pictures (evaluation mode); the truth is 1 for the "
         "object's class and 0 for others. Measured on the students that the training kept; lower "
-        "is closer. A method that imitates predictions comes closest to the teacher, not "
-        "necessarily to the truth.",
+        "is closer. An untrained student begins with almost no score for any class, which is not "
+        "far from the truth.",
         source="CrossKD, figure 6 (a, b)",
         alt="; ".join(_in_words(label, course) for label, course in courses.items()),
         rows=[
