@@ -160,7 +160,8 @@ def explain() -> Parser:
         purpose="The papers' figures for finished runs that are compared with each other: the "
         "teacher, the student alone and distilled. Pictures (PNG, SVG) and their numbers (JSON, "
         "CSV) go to the folder 'figures' of the first distilled run.",
-        usage="RUNS... [--only NAMES...] [--images N] [--alone RUN] [--out FOLDER]",
+        usage="RUNS... [--only NAMES...] [--images N] [--alone RUN] [--rivals TEACHERS...] "
+        "[--out FOLDER]",
     )
     parser.add_argument("runs", nargs="+", help="run folders, or folders that hold some")
     parser.add_argument("--only", nargs="+", default=[], help="figures to make; all if not given")
@@ -172,6 +173,9 @@ def explain() -> Parser:
         help="part of the data set",
     )
     parser.add_argument("--alone", help="run of the student alone, if it is not among the others")
+    parser.add_argument(
+        "--rivals", nargs="+", default=[], help="other teachers, to be compared with the runs' own"
+    )
     parser.add_argument("--out", help="folder for the figures")
     return parser
 

@@ -268,6 +268,7 @@ def explain(
     images: int = 4,
     split: Split = "test",
     alone: str | None = None,
+    rivals: Sequence[str] = (),
     out: str | None = None,
 ) -> dict[str, Any]:
     """The papers' figures for finished runs that are compared with each other.
@@ -278,6 +279,7 @@ def explain(
         images: how many pictures are shown
         split: the part of the data set that is used
         alone: run of the student alone, if it is not among the others
+        rivals: other teachers, to be compared with the runs' own
         out: folder for the figures; `figures` in the first distilled run if not given
 
     Returns:
@@ -292,6 +294,7 @@ def explain(
         images=images,
         split=split,
         alone=Path(alone) if alone else None,
+        rivals=[Path(rival) for rival in rivals],
         out=Path(out) if out else None,
     )
     return {"folder": str(made.folder), "figures": made.figures, "missing": made.missing}

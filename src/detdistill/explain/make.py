@@ -34,6 +34,7 @@ def make(
     images: int = 4,
     split: str = "test",
     alone: Path | None = None,
+    rivals: Sequence[Path] = (),
     out: Path | None = None,
 ) -> Made:
     """Makes the figures of runs that are compared with each other.
@@ -44,6 +45,7 @@ def make(
         images: how many pictures are shown.
         split: the part of the data they are from.
         alone: the run of the student alone, if it is not among `runs`.
+        rivals: other detectors that could teach, to be compared with the teacher.
         out: folder for the figures; that of the explained run if None.
 
     Raises:
@@ -52,7 +54,7 @@ def make(
     if images < 1:
         raise UserError(f"images is {images}, but must be at least 1.")
     makers = {name: explain.find(name) for name in only or explain.names()}
-    subject = Subject(roles.assign(runs, alone), split=split, images=images)
+    subject = Subject(roles.assign(runs, alone, rivals), split=split, images=images)
     folder = out or subject.run.folder / "figures"
     require_writable(folder / folders.INDEX)
     made: dict[str, list[Entry]] = {}

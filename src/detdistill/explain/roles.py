@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,15 +36,19 @@ class Cast:
     parts: Mapping[str, Part]
     no_teacher: str
     """Why there is no teacher, as a sentence; empty if there is one."""
+    rivals: Mapping[str, Part]
+    """Other detectors that could teach, by label."""
 
 
-def assign(folders: Sequence[Path], alone: Path | None = None) -> Cast:
+def assign(folders: Sequence[Path], alone: Path | None = None, rivals: Sequence[Path] = ()) -> Cast:
     """Reads runs and gives each its part.
 
     Args:
         folders: run folders, or folders that hold some.
         alone: a run without methods that stands for the student alone; if None, the one among the
             others that trained the same student on the same data, for as many steps if possible.
+        rivals: run folders or `.safetensors` files of others that could teach; the teachers of
+            the other runs are, too.
 
     Raises:
         UserError: there is no run, one has not finished, or they were tested on other pictures.
@@ -61,7 +65,12 @@ def assign(folders: Sequence[Path], alone: Path | None = None) -> Cast:
         *(_part(label, other) for label, other in _labelled(taught).items()),
     ]
     _check(part.run for part in parts if part.run and part is not teacher)
-    return Cast(run=run, parts={part.label: part for part in parts}, no_teacher=no_teacher)
+    return Cast(
+        run=run,
+        parts={part.label: part for part in parts},
+        no_teacher=no_teacher,
+        rivals={part.label: part for part in _rivals(teacher, taught, rivals)},
+    )
 
 
 def _part(label: str, run: Run) -> Part:
@@ -109,6 +118,18 @@ def _teacher(run: Run) -> tuple[Part | None, str]:
             f"{found[0]} is not the teacher that {run.folder} learned from: it has changed.",
         )
     return None, f"The teacher of {run.folder} is not at {named} any more."
+
+
+def _rivals(teacher: Part | None, taught: Iterable[Run], named: Iterable[Path]) -> Iterator[Part]:
+    """Teachers of runs, and detectors that are named so, without the teacher; each once."""
+    known = [found.checkpoint for other in taught if (found := _teacher(other)[0])]
+    places = dict.fromkeys(place.resolve() for place in (*known, *named))
+    if teacher:
+        places.pop(teacher.checkpoint.resolve(), None)
+    for number, place in enumerate(places, start=2):
+        run = read_run(place) if is_run(place) else None
+        name = run.student if run else place.stem
+        yield Part(label=f"{TEACHER} {number}: {name}", checkpoint=place, run=run)
 
 
 def _places(run: Run, named: Path) -> list[Path]:

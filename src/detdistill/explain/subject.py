@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, cast
@@ -54,6 +54,8 @@ class Subject:
     def __init__(self, roles: Cast, *, split: str = "test", images: int = 4) -> None:
         self.run: Run = roles.run
         self.parts: Mapping[str, Part] = roles.parts
+        self.rivals: Mapping[str, Part] = roles.rivals
+        """Other detectors that could teach."""
         self._no_teacher = roles.no_teacher
         self._split, self._images = split, images
         self.detector = cache(self._detector)
@@ -125,6 +127,10 @@ class Subject:
         """The objects in these pictures, in COCO's format."""
         return self.dataset.ground_truth()
 
+    def first(self, most: int) -> range:
+        """Places of the first pictures, to be measured."""
+        return range(min(most, len(self.dataset)))
+
     @cached_property
     def picks(self) -> list[Pick]:
         """The pictures to be shown: those on which the detectors differ most."""
@@ -135,7 +141,7 @@ class Subject:
     def shown(self) -> list[int]:
         """Places of the pictures to be shown; the first ones where all detectors agree on all."""
         positions = [pick.position for pick in self.picks]
-        return positions or list(range(min(self._images, len(self.dataset))))
+        return positions or list(self.first(self._images))
 
     def methods(self, label: str) -> dict[str, Method]:
         """The methods of a distilled student by name, with the layers they trained.
@@ -153,17 +159,20 @@ class Subject:
         """
         return self.training(label).reads
 
-    def views(self, student: str, reads: Reads = EVERYTHING) -> Iterator[View]:
-        """Every shown picture as a method sees it that teaches `student`.
+    def views(
+        self, student: str, reads: Reads = EVERYTHING, positions: Iterable[int] | None = None
+    ) -> Iterator[View]:
+        """Pictures as a method sees them that teaches `student`.
 
         Args:
             student: label of a student.
             reads: what of both detectors is to be there.
+            positions: places of the pictures; those that are shown if None.
 
         Raises:
             NotThere: there is no teacher.
         """
-        for position in self.shown:
+        for position in self.shown if positions is None else positions:
             yield self._view(student, self.teacher, position, reads | EVERYTHING)
 
     def batch(self, *positions: int) -> Batch:
@@ -195,7 +204,8 @@ class Subject:
         return View(position=position, batch=batch, losses=losses, step=step)
 
     def _detector(self, label: str) -> Detector:
-        return checkpoints.load(self.parts[label].checkpoint).to(best_device()).eval()
+        part = self.rivals.get(label) or self.parts[label]
+        return checkpoints.load(part.checkpoint).to(best_device()).eval()
 
     def _detections(self, label: str) -> list[Json]:
         run = self.parts[label].run

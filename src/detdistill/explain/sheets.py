@@ -1,0 +1,168 @@
+"""What figures of feature maps share: a picture's maps as a drawing, as rows and in words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from detdistill.explain.figure import Figure, NotThere, Row
+from detdistill.explain.subject import Subject, View
+from detdistill.masks import inside_objects
+from detdistill.show.maps import Picture, Strip, level_name, sheet
+from detdistill.structures import EVERYTHING, Levels, Reads, Spec
+
+
+@dataclass(frozen=True, kw_only=True)
+class Map:
+    """Numbers over the cells of a picture."""
+
+    label: str
+    levels: Levels
+    """(1, H, W) per level."""
+    unit: str
+    """What the numbers are."""
+    scale: str = ""
+    """Neighbours with the same unit and scale are drawn in the same colours."""
+
+
+def needs_cells(subject: Subject) -> None:
+    """Raises `NotThere` where teacher and students do not speak of the same cells."""
+    reason = apart(*(subject.detector(n).spec for n in (subject.teacher, subject.students[0])))
+    if reason:
+        raise NotThere(reason)
+
+
+def apart(teacher: Spec, student: Spec) -> str:
+    """Why two detectors' predictions cannot be compared cell by cell; empty if they can."""
+    if "query" in (teacher.family, student.family):
+        return "A query detector's predictions belong to queries, not to cells."
+    if teacher.family != student.family or teacher.classes != student.classes:
+        return "Teacher and student are of different families, or know different classes."
+    if teacher.strides != student.strides:
+        return (
+            f"The teacher's cells have sides of {teacher.strides} pixels, the student's of "
+            f"{student.strides}: their predictions cannot be compared cell by cell."
+        )
+    return ""
+
+
+def views_of(
+    subject: Subject, students: Sequence[str], reads: Reads = EVERYTHING
+) -> Iterator[dict[str, View]]:
+    """For every shown picture, how a method sees it that teaches each of these students."""
+    for views in zip(*(subject.views(student, reads) for student in students), strict=True):
+        yield dict(zip(students, views, strict=True))
+
+
+def figure(
+    view: View,
+    maps: Sequence[Map],
+    strides: Sequence[int],
+    *,
+    family: str,
+    title: str,
+    caption: str,
+    source: str,
+) -> Figure:
+    """The maps of one picture; those of other pictures are behind other tabs.
+
+    Args:
+        view: the picture.
+        maps: from top to bottom.
+        strides: pixels per cell of each level.
+        family: the first part of the name, and the group.
+        title: as of every figure.
+        caption: as of every figure.
+        source: as of every figure.
+    """
+    strips = _strips(view, maps)
+    return Figure(
+        name=f"{slug(family)}-{_id(view)}",
+        title=title,
+        caption=caption,
+        source=source,
+        alt=f"Maps over picture {_id(view)}, level by level. {in_words(maps)}",
+        rows=_rows(view, maps, strides),
+        draw=lambda: sheet(strips, strides),
+        group=family,
+        tab=f"picture {_id(view)}",
+    )
+
+
+def slug(name: str) -> str:
+    """A name as part of a file's."""
+    return re.sub(r"[^\w.+-]+", "-", name).strip("-")
+
+
+def in_words(maps: Sequence[Map]) -> str:
+    """Mean and highest number of each map."""
+    values = {m.label: torch.cat([level.flatten() for level in m.levels]) for m in maps}
+    said = (f"{n}: mean {v.mean():.3g}, highest {v.max():.3g}" for n, v in values.items())
+    return f"{'; '.join(said)}."
+
+
+def share_on_objects(view: View, levels: Levels, strides: Sequence[int]) -> float:
+    """Share of a map's sum in cells whose middle lies in an object."""
+    inside = [
+        inside_objects(_middles(level, stride), view.batch.truth)[0]
+        for level, stride in zip(levels, strides, strict=True)
+    ]
+    values = torch.cat([level.flatten() for level in levels])
+    return float((values * torch.cat(inside)).sum() / values.sum().clamp(min=1e-12))
+
+
+def _id(view: View) -> int:
+    return int(view.batch.ids[0])
+
+
+def _strips(view: View, maps: Sequence[Map]) -> list[Strip]:
+    """Maps with the picture below them, without padding."""
+    truth = view.batch.truth
+    height, width = truth.sizes[0].tolist()
+    picture = Picture(
+        name=f"picture {_id(view)}",
+        image=view.batch.images[0, :, :height, :width].cpu(),
+        boxes=truth.boxes[0, truth.valid[0]].cpu(),
+    )
+    return [
+        Strip(label=m.label, picture=picture, maps=_of_one(m.levels), unit=m.unit, scale=m.scale)
+        for m in maps
+    ]
+
+
+def _rows(view: View, maps: Sequence[Map], strides: Sequence[int]) -> list[Row]:
+    """A row per cell, a column per map."""
+    levels = zip(strides, *(_of_one(m.levels) for m in maps), strict=True)
+    return [
+        {
+            "image": _id(view),
+            "level": level_name(stride),
+            "row": row,
+            "column": column,
+            **{m.label: _short(v[row, column]) for m, v in zip(maps, of_level, strict=True)},
+        }
+        for stride, *of_level in levels
+        for row in range(of_level[0].shape[0])
+        for column in range(of_level[0].shape[1])
+    ]
+
+
+def _short(value: Tensor) -> float:
+    """A number with as many digits as somebody can use."""
+    return float(f"{value:.5g}")
+
+
+def _of_one(levels: Levels) -> Levels:
+    """(1, H, W) -> (H, W), ready to be drawn."""
+    return tuple(level[0].detach().float().cpu() for level in levels)
+
+
+def _middles(level: Tensor, stride: int) -> Tensor:
+    """(H·W, 2) x and y of the middles of a map's cells."""
+    rows, columns = (torch.arange(size, device=level.device) for size in level.shape[-2:])
+    places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
+    return (places.flatten(0, 1) + 0.5) * stride
