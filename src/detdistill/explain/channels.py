@@ -32,7 +32,11 @@ def figures(subject: Subject) -> Iterator[Figure]:
     spec = _common(subject)
     found = {label: _distances(subject, label, spec.strides) for label in subject.students}
     for level, stride in enumerate(spec.strides):
-        yield _figure(level_name(stride), {label: of[level] for label, of in found.items()})
+        yield _figure(
+            level_name(stride),
+            {label: of[level] for label, of in found.items()},
+            pictures=len(subject.first(_PICTURES)),
+        )
 
 
 def _common(subject: Subject) -> Spec:
@@ -72,7 +76,7 @@ def _summed(view: View, level: int, stride: int) -> dict[str, tuple[Tensor, Tens
     return {part: summed_distances(student, teacher, cells) for part, cells in parts}
 
 
-def _figure(level: str, found: Mapping[str, Distances]) -> Figure:
+def _figure(level: str, found: Mapping[str, Distances], *, pictures: int) -> Figure:
     means = "; ".join(
         f"{label} {of['objects'].mean():.3g} on objects and {of['background'].mean():.3g} beside "
         "them"
@@ -81,7 +85,7 @@ def _figure(level: str, found: Mapping[str, Distances]) -> Figure:
     return Figure(
         name=f"channels-{level}",
         title=f"Distance of each channel of the neck from the teacher's, level {level}",
-        caption=f"Mean absolute difference over the cells of the first {_PICTURES} pictures; lower "
+        caption=f"Mean absolute difference over the cells of the first {pictures} pictures; lower "
         "is closer to the teacher. Methods that imitate the neck bring it down, others leave the "
         f"channels free. Mean over the channels: {means}.",
         source="DeFeat, figure 8",

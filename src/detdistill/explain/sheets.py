@@ -33,19 +33,20 @@ def needs_cells(subject: Subject) -> None:
     """Raises `NotThere` where teacher and students do not speak of the same cells."""
     reason = apart(*(subject.detector(n).spec for n in (subject.teacher, subject.students[0])))
     if reason:
-        raise NotThere(reason)
+        raise NotThere(f"The teacher's cells cannot be compared with the student's. {reason}")
 
 
 def apart(teacher: Spec, student: Spec) -> str:
     """Why two detectors' predictions cannot be compared cell by cell; empty if they can."""
     if "query" in (teacher.family, student.family):
-        return "A query detector's predictions belong to queries, not to cells."
-    if teacher.family != student.family or teacher.classes != student.classes:
-        return "Teacher and student are of different families, or know different classes."
+        return "What a query detector says belongs to queries, not to cells."
+    if teacher.family != student.family:
+        return f"It is a {teacher.family} detector, the student a {student.family} one."
+    if teacher.classes != student.classes:
+        return "It knows other classes than the student."
     if teacher.strides != student.strides:
         return (
-            f"The teacher's cells have sides of {teacher.strides} pixels, the student's of "
-            f"{student.strides}: their predictions cannot be compared cell by cell."
+            f"Its cells have sides of {teacher.strides} pixels, the student's of {student.strides}."
         )
     return ""
 

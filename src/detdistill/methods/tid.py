@@ -30,7 +30,7 @@ from detdistill.methods.parts.pair import (
     same_level_count,
 )
 from detdistill.methods.parts.tiers import Tiered
-from detdistill.methods.parts.values import Valued
+from detdistill.methods.parts.values import Valued, at_points_of
 from detdistill.structures import Levels, Reads, Spec, Step, unflatten
 
 
@@ -72,7 +72,8 @@ class TID(Tiered, Valued):
 
     def areas(self, step: Step) -> Mapping[str, Levels]:
         """The importance of every cell, and what it is made of."""
-        values = self.values(step)
-        maps = {"importance": values.mask, "near": values.near}
-        maps |= {"key": values.key, "weak": values.weak}
+        values, said = self.values(step), step.teacher.dense
+        student = at_points_of(said, values.student.score, step.student.dense)
+        maps = {"importance": values.mask, "near": values.near, "key": values.key}
+        maps |= {"weak": values.weak, "the student's score": student}
         return {name: unflatten(flat, step.teacher.neck) for name, flat in maps.items()}

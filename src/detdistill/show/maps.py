@@ -30,7 +30,7 @@ _PALE = 0.4
 """How far the picture below a map is faded to white."""
 _SOMETHING = 1e-12
 """Where all is 0, colours still need a range."""
-_OPAQUE = (0.0, 0.92)
+_OPAQUE = (0.0, 0.85)
 """Nothing is hidden where a map is 0."""
 
 
@@ -131,7 +131,7 @@ def _draw_map(
 def _colors() -> Colormap:
     """From clear through orange to almost black, so that it can be read in grey, too."""
     steps = np.linspace(0, 1, 256)
-    shades = mpl.colormaps["magma_r"](steps)
+    shades = mpl.colormaps["magma_r"](0.9 * steps)
     shades[:, 3] = np.interp(np.sqrt(steps), (0, 1), _OPAQUE)
     return ListedColormap(shades)
 
