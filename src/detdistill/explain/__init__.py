@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     Maker = Callable[[Subject], Iterator[Figure]]
 
-_NOT_FIGURES = {"figure", "folder", "make", "parts", "roles", "sheets", "subject"}
+_NOT_FIGURES = {"figure", "folder", "make", "parts", "roles", "subject"}
 
 __all__ = ["about", "find", "names"]
 

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from detdistill.evaluate.channels import summed_distances
 from detdistill.explain.figure import Figure, NotThere, Row
+from detdistill.explain.parts import charts
 from detdistill.explain.subject import Subject, View
 from detdistill.masks import object_cells
-from detdistill.show import colors
 from detdistill.show.maps import level_name
 from detdistill.structures import Reads, Spec
 
@@ -107,13 +107,13 @@ def _rows(level: str, found: Mapping[str, Distances]) -> Iterator[Row]:
 def _draw(found: Mapping[str, Distances]) -> Drawing:
     drawing = Drawing(figsize=(8.4, 3.2))
     panels = drawing.subplots(1, len(_PARTS), sharey=True)
+    paint = charts.paints(list(found))
     for axes, part in zip(panels, _PARTS, strict=True):
         axes.set(title=f"cells of {part}", xlabel="channel of the neck")
-        for number, (label, of_student) in enumerate(found.items()):
-            axes.plot(of_student[part].numpy(), color=colors.of(number), label=label)
+        for label, of_student in found.items():
+            axes.plot(of_student[part].numpy(), color=paint[label], label=label)
         axes.grid(visible=True, axis="y")
     panels[0].set_ylabel("mean |student - teacher|")
     panels[0].set_ylim(bottom=0)
-    handles, labels = panels[0].get_legend_handles_labels()
-    drawing.legend(handles, labels, loc="outside upper left", ncols=min(4, len(labels)))
+    charts.legend_above(panels[0])
     return drawing

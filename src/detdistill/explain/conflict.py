@@ -14,8 +14,8 @@ from torch import Tensor
 
 from detdistill.evaluate.conflict import conflicts, counted_cells, discrepancy, positive_cells
 from detdistill.evaluate.scores import cell_scores, wanted_scores
-from detdistill.explain import sheets
 from detdistill.explain.figure import Figure, Row
+from detdistill.explain.parts import sheets
 from detdistill.explain.subject import Subject, View
 from detdistill.show import colors
 

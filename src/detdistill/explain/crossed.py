@@ -14,9 +14,9 @@ import torch
 
 from detdistill.evaluate.conflict import discrepancy
 from detdistill.evaluate.scores import cell_scores, wanted_scores
-from detdistill.explain import sheets
 from detdistill.explain.figure import Figure
-from detdistill.explain.sheets import Map
+from detdistill.explain.parts import sheets
+from detdistill.explain.parts.sheets import Map
 from detdistill.explain.subject import Subject, View
 from detdistill.methods.crosskd import CrossKD
 from detdistill.structures import EVERYTHING, DensePredictions, Levels

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from matplotlib.figure import Figure as Drawing
 
 from detdistill.explain.figure import Figure, NotThere, Row
-from detdistill.explain.sheets import slug
+from detdistill.explain.parts.sheets import slug
 from detdistill.explain.subject import Subject
 from detdistill.report.runs import Run
 from detdistill.show import colors

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from detdistill.evaluate.gradients import gradient_maps
-from detdistill.explain import sheets
 from detdistill.explain.figure import Figure
-from detdistill.explain.sheets import Map
+from detdistill.explain.parts import sheets
+from detdistill.explain.parts.sheets import Map
 from detdistill.explain.subject import Subject, View
 from detdistill.methods import Method
 from detdistill.structures import Levels, Reads, Spec, Towers

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from detdistill.explain import sheets
 from detdistill.explain.figure import Figure, NotThere
-from detdistill.explain.sheets import Map
+from detdistill.explain.parts import sheets
+from detdistill.explain.parts.sheets import Map
 from detdistill.explain.subject import Subject, View
 from detdistill.methods.method import Looking
 from detdistill.structures import Levels

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from detdistill.evaluate.scores import cell_scores, score_errors, score_sums
-from detdistill.explain import sheets
 from detdistill.explain.figure import Figure
-from detdistill.explain.sheets import Map
+from detdistill.explain.parts import sheets
+from detdistill.explain.parts.sheets import Map
 from detdistill.explain.subject import Subject
 
 
