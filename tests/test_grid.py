@@ -1,10 +1,12 @@
 """Several trainings as processes: in order, kept when finished, stopped together."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -100,3 +102,63 @@ def test_half_a_line_of_metrics_is_passed_over(tmp_path: Path) -> None:
     lines = '{"kind": "train", "step": 3, "task": {"cls": 1.0}, "distill": {"pkd/a": 0.5}}\n{"ki'
     (tmp_path / "metrics.jsonl").write_text(lines)
     assert progress.read(tmp_path) == progress.Reading(state="running", step=3, steps=9, loss=1.5)
+
+
+class Mortal:
+    """A child that has ended with a code, a signal's number if it is negative."""
+
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    def poll(self) -> int:
+        return self.code
+
+    def send_signal(self, _number: int, /) -> None: ...
+
+    def wait(self, _timeout: float, /) -> None: ...
+
+    def kill(self) -> None: ...
+
+
+def mortal_run(folder: Path, codes: list[int], *, overwrite: bool = False) -> list[list[str]]:
+    """The command lines of a grid of one job whose children end with these codes."""
+    said: list[list[str]] = []
+
+    def launch(words: Sequence[str], _log: Path) -> Mortal:
+        said.append(list(words))
+        state = {"state": "running", "step": 1, "steps": 2}
+        folder.mkdir(exist_ok=True)
+        (folder / "status.json").write_text(json.dumps(state))
+        return Mortal(codes[len(said) - 1])
+
+    job = grid.Job(name="run", experiment=micro(), folder=folder)
+    grid.run([job], launch=launch, overwrite=overwrite)
+    return said
+
+
+def test_a_killed_training_is_started_again_and_goes_on(tmp_path: Path) -> None:
+    said = mortal_run(tmp_path / "run", [-9, 0], overwrite=True)
+    assert [words[-1] for words in said] == ["--overwrite", "--resume"]
+
+
+def test_a_training_that_is_killed_again_and_again_is_reported(tmp_path: Path) -> None:
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "run.log").write_text("out of memory\n")
+    with pytest.raises(UserError, match="'run' was killed 3 times: out of memory"):
+        mortal_run(tmp_path / "run", [-9] * 9)
+
+
+def test_a_training_that_outlives_its_grid_is_waited_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    job = grid.Job(name="run", experiment=micro(steps=40), folder=tmp_path / "run")
+    words = ["train", "--steps", "40", "--out", str(job.folder)]
+    for name, value in (("data", "shapes:tiny"), ("images", "16"), ("batch_size", "4")):
+        words += [f"--{name}", value]
+    (tmp_path / "jobs").mkdir()
+    orphan = grid.interpreter(
+        [*words, "--optimizer.warmup_steps", "1"], tmp_path / "jobs" / "run.log"
+    )
+    assert grid.run([job]) == ["run"]
+    assert orphan.poll() == 0
+    assert "already at work" in capsys.readouterr().err

@@ -2,16 +2,21 @@
 
 A run that has finished is kept, an interrupted one is resumed; so the same call can be repeated
 until everything is there. The folder `jobs` beside the runs has what each was asked and said.
+
+A training that is killed is started again. If the grid itself is killed, its trainings work on;
+each holds a lock on the file that it talks to, so that the next call waits for them.
 """
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -27,6 +32,9 @@ SECONDS_TO_SAVE = 60
 """How long an interrupted training may take to leave a resumable folder."""
 
 POLL_SECONDS = 0.2
+
+REVIVALS = 2
+"""How often a training that something killed, such as a lack of memory, is started again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +52,7 @@ class Process(Protocol):
     """What is asked of a child: the part of `subprocess.Popen` that is used here."""
 
     def poll(self) -> int | None:
-        """Its exit code; None while it works."""
+        """Its exit code, negative if it was killed; None while it works."""
 
     def send_signal(self, number: int, /) -> None:
         """Signals it, if it works."""
@@ -54,6 +62,10 @@ class Process(Protocol):
 
     def kill(self) -> None:
         """Ends it at once."""
+
+
+Launch = Callable[[Sequence[str], Path], Process]
+"""Starts a process for a command line, with a file for what it says."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,9 @@ class _Child:
 
 def interpreter(words: Sequence[str], log: Path) -> Process:
     """Starts the command line in a Python of its own; what it says goes to `log`."""
-    with log.open("wb") as output:
+    with log.open("ab") as output:
+        fcntl.flock(output, fcntl.LOCK_EX)  # the child inherits it, and holds it until it ends
+        output.truncate(0)
         return subprocess.Popen(  # noqa: S603 - our own command line
             [sys.executable, "-m", "detdistill", *words],
             stdin=subprocess.DEVNULL,
@@ -87,7 +101,7 @@ def run(
     *,
     workers: int | None = None,
     overwrite: bool = False,
-    launch: Callable[[Sequence[str], Path], Process] = interpreter,
+    launch: Launch = interpreter,
     on_failure: Callable[[UserError], None] = give_up,
 ) -> list[str]:
     """Trains what is not there yet, as many at a time as there are cores.
@@ -110,11 +124,12 @@ def run(
     with progress.shown({job.name: job.folder for job in jobs}) as view, _children() as children:
         while grid.waiting or children:
             grid.start_what_can(children, view)
-            for failure in _collect(children):
-                on_failure(failure)
+            for child in _ended(children):
+                if failure := grid.bury(child):
+                    on_failure(failure)
             view.update()
-            time.sleep(POLL_SECONDS if children else 0)
-    return grid.trained
+            time.sleep(POLL_SECONDS if children or grid.elsewhere else 0)
+    return list(dict.fromkeys(grid.trained))
 
 
 class _Grid:
@@ -126,26 +141,57 @@ class _Grid:
         *,
         workers: int,
         overwrite: bool,
-        launch: Callable[[Sequence[str], Path], Process],
+        launch: Launch,
     ) -> None:
         self.waiting = list(jobs)
         self.finished = [job for job in jobs if not overwrite and _is_finished(job)]
         self.trained: list[str] = []
+        self.revived: Counter[str] = Counter()
+        self.elsewhere: set[str] = set()
+        """Names of jobs at which the trainings of an earlier call, which was killed, still work."""
         self.workers = workers
         self.overwrite = overwrite
         self.launch = launch
 
     def start_what_can(self, children: list[_Child], view: progress.View) -> None:
-        """Starts, or keeps, every job whose turn it is."""
-        for job in _startable(self.waiting, children, self.workers):
-            self.waiting.remove(job)
-            fresh = self.overwrite or not set(self.trained).isdisjoint(job.after)
-            if job in self.finished and not fresh:
-                view.keep(job.name)
-                continue
-            children.append(_Child(job, self.launch(_words(job, overwrite=fresh), _log(job))))
-            self.trained.append(job.name)
-            view.begin(job.name)
+        """Starts, or keeps, every job whose turn it is; one that is at work already must wait."""
+        ready = _startable(self.waiting, children, self.workers)
+        at_work = {job.name for job in ready if _is_locked(_log(job))}
+        for name in at_work - self.elsewhere:
+            view.begin(name, progress.AT_WORK)
+        self.elsewhere = at_work
+        for job in ready:
+            if job.name not in at_work:
+                self._start_or_keep(job, children, view)
+
+    def bury(self, child: _Child) -> UserError | None:
+        """Why a child that has ended failed; one that was killed is put back a few times first."""
+        code, name = child.process.poll(), child.job.name
+        if not code:
+            return None
+        if code < 0 and self.revived[name] < REVIVALS:
+            self.revived[name] += 1
+            self.waiting.insert(0, child.job)
+            return None
+        return _failure(child.job, code)
+
+    def _start_or_keep(self, job: Job, children: list[_Child], view: progress.View) -> None:
+        self.waiting.remove(job)
+        if job in self.finished and not self._is_fresh(job):
+            view.keep(job.name)
+            return
+        view.begin(job.name)
+        words = _words(job, overwrite=self._is_fresh(job) and not self._is_under_way(job))
+        children.append(_Child(job, self.launch(words, _log(job))))
+        self.trained.append(job.name)
+
+    def _is_under_way(self, job: Job) -> bool:
+        """Whether what is in the folder is what this call began and something killed."""
+        return bool(self.revived[job.name]) and progress.read(job.folder).state == "running"
+
+    def _is_fresh(self, job: Job) -> bool:
+        """Whether what is in the folder does not count: by wish, or because of a new teacher."""
+        return self.overwrite or not set(self.trained).isdisjoint(job.after)
 
 
 def cores() -> int:
@@ -173,21 +219,31 @@ def _log(job: Job) -> Path:
     return job.folder.parent / "jobs" / f"{job.folder.name}.log"
 
 
-def _collect(children: list[_Child]) -> Iterator[UserError]:
-    """Takes out the children that have ended; yields why, of those that failed."""
-    for child in [child for child in children if child.process.poll() is not None]:
-        children.remove(child)
-        if code := child.process.poll():
-            yield _failure(child.job, code)
+def _ended(children: list[_Child]) -> list[_Child]:
+    """Takes out the children that have ended."""
+    found = [child for child in children if child.process.poll() is not None]
+    children[:] = [child for child in children if child not in found]
+    return found
+
+
+def _is_locked(log: Path) -> bool:
+    """Whether a training talks to this file."""
+    if not log.exists():
+        return False
+    with log.open("ab") as output:
+        try:
+            fcntl.flock(output, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def _failure(job: Job, code: int) -> UserError:
     log = _log(job)
     lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no word"]
     said = lines[-1].removeprefix("detdistill: error: ")
-    return UserError(
-        f"The training {job.name!r} failed with exit code {code}: {said} All it said is in {log}."
-    )
+    how = f"failed with exit code {code}" if code > 0 else f"was killed {1 + REVIVALS} times"
+    return UserError(f"The training {job.name!r} {how}: {said} All it said is in {log}.")
 
 
 @contextmanager

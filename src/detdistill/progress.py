@@ -20,6 +20,8 @@ PLAIN_LINES = 5
 """Lines per training where there is no terminal."""
 
 KEPT = "kept: it had finished before"
+STARTS = "starts"
+AT_WORK = "already at work: waiting for it"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,8 +62,8 @@ class View(ABC):
         self.folders = folders
         self.begun: set[str] = set()
 
-    def begin(self, name: str) -> None:
-        """Says that a training starts now."""
+    def begin(self, name: str, note: str = STARTS) -> None:  # noqa: ARG002 - bars show themselves
+        """Says that a training starts now, or what else the note says."""
         self.begun.add(name)
 
     @abstractmethod
@@ -95,9 +97,9 @@ class Bars(View):
     def _add(self, name: str) -> TaskID:
         return self.progress.add_task(name, total=1, start=False, note="waiting")
 
-    def begin(self, name: str) -> None:
+    def begin(self, name: str, note: str = STARTS) -> None:
         """Starts its clock."""
-        super().begin(name)
+        super().begin(name, note)
         self.progress.start_task(self.tasks[name])
 
     def keep(self, name: str) -> None:
@@ -124,10 +126,10 @@ class Lines(View):
         self.console = console
         self.said: dict[str, int] = dict.fromkeys(folders, 0)
 
-    def begin(self, name: str) -> None:
+    def begin(self, name: str, note: str = STARTS) -> None:
         """Prints a line."""
-        super().begin(name)
-        self._say(name, "starts")
+        super().begin(name, note)
+        self._say(name, note)
 
     def keep(self, name: str) -> None:
         """Prints a line."""
