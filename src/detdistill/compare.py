@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,7 +19,9 @@ from typing import Any
 
 from detdistill import grid, progress
 from detdistill.errors import UserError
-from detdistill.report.runs import read_run
+from detdistill.files import write_json
+from detdistill.report.checkpoints import evaluation_file, read_checkpoint
+from detdistill.report.runs import is_run, read_run
 from detdistill.train import experiment as experiments
 from detdistill.train.experiment import Experiment
 
@@ -65,7 +67,7 @@ def run(
     *,
     workers: int | None = None,
     overwrite: bool = False,
-    launch: Callable[[Sequence[str], Path], grid.Process] = grid.interpreter,
+    launch: grid.Launch = grid.interpreter,
 ) -> Outcome:
     """Trains everything that is not there yet; a training that fails does not stop the others.
 
@@ -86,6 +88,8 @@ def run(
     )
     jobs = first_jobs(plan, folder)
     train(jobs)
+    for pair in plan.pairs:
+        measure_teacher(pair, folder)
     longer = controls(plan, folder)
     train(longer)
     done = [job.folder for job in (*jobs, *longer) if _is_finished(job.folder)]
@@ -155,6 +159,41 @@ def controls(plan: Plan, folder: Path) -> list[grid.Job]:
         name = f"{EQUAL_COMPUTE}-{steps}"
         found += [_student_job(longer, name, {}, seed, folder) for seed in plan.seeds if steps]
     return found
+
+
+def measure_teacher(pair: Pair, folder: Path) -> None:
+    """Evaluates a teacher that has no run folder on what its students are tested on, once."""
+    if not isinstance(pair.teacher, str):
+        return
+    named = Path(pair.teacher)
+    if is_run(named) or is_run(named.parent):
+        return
+    file = evaluation_file(named, folder)
+    known = read_checkpoint(named, folder)
+    if known is None or known.evaluation.get("data") != pair.student.data:
+        write_json(file, _measured(named, pair.student))
+
+
+def _measured(named: Path, training: Experiment) -> dict[str, Any]:
+    """What a run writes of its student, as far as it applies to a detector that was there."""
+    from detdistill.evaluate import best_device, evaluate_detector, voc
+    from detdistill.interop import checkpoint
+    from detdistill.train import assembly, assess
+
+    dataset = assembly.open_whole(training, "test")
+    detector = checkpoint.load(named)
+    fingerprint = checkpoint.fingerprint(detector)
+    detector.to(best_device())
+    metrics, detections = evaluate_detector(detector, dataset)
+    of_voc = voc.numbers(training.data, dataset.ground_truth(), detections)
+    return {
+        "metrics": metrics.to_dict() | of_voc,
+        "split": "test",
+        "images": len(dataset),
+        "data": training.data,
+        "facts": assess.facts(detector, dataset),
+        "fingerprint": fingerprint,
+    }
 
 
 def lasting(training: Experiment, steps: int) -> Experiment:

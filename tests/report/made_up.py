@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import yaml
+from PIL import Image
 
 from detdistill import data
 
@@ -15,6 +16,7 @@ Json = dict[str, Any]
 
 IMAGES = 24
 PKD = {"weight": 6.0}
+ROLES = ("teacher", "alone", "distilled")
 
 
 def run(
@@ -76,6 +78,48 @@ def several_seeds(root: Path) -> Path:
         methods = {"pkd": PKD}
         run(root / f"pkd-{seed}", ap=pkd, methods=methods, teacher=teacher, seed=seed, skill=0.7)
     return root
+
+
+def everything(root: Path) -> Path:
+    """A demo with figures of its best run."""
+    explained(demo(root) / "crosskd+pkd")
+    return root
+
+
+def checkpoint(file: Path, *, fingerprint: str = "f1") -> Path:
+    """A teacher's weights as far as a page reads them: not at all; and their card."""
+    architecture = {"family": "gfl", "backbone": {"name": "resnet50", "width": 64}}
+    file.parent.mkdir(parents=True, exist_ok=True)
+    write(file, "weights")
+    card = {"architecture": architecture, "fingerprint": fingerprint}
+    write(file.with_suffix(".json"), json.dumps(card))
+    return file
+
+
+def explained(run: Path) -> Path:
+    """The folder of figures: a single one, some for tabs, and some of one size for a slider."""
+    figures = [
+        ("errors", "", "", (640, 320)),
+        *((f"values-{i}", "value_maps", f"picture {i}", (400 + i, 200)) for i in (3, 14)),
+        *(
+            (f"scores-{who}", "scores", who, (300, 300))
+            for who in ("teacher", "alone", "distilled")
+        ),
+    ]
+    folder = run / "figures"
+    folder.mkdir()
+    for shade, (name, _, _, size) in enumerate(figures):
+        Image.new("RGB", size, (40 * shade, 120, 200)).save(folder / f"{name}.png")
+    index = [_figure(name, group, tab) for name, group, tab, _ in figures]
+    write(folder / "index.json", json.dumps(index))
+    return folder
+
+
+def _figure(name: str, group: str, tab: str) -> Json:
+    files = {ending: f"{name}.{ending}" for ending in ("png", "svg", "json", "csv")}
+    words = {"title": f"Title of {group or name}", "caption": "Lower is better."}
+    more = {"alt": f"A drawing: {name}.", "source": "TID, figure 4"}
+    return {"name": name, "group": group, "tab": tab, **words, **more, **files}
 
 
 def evaluation(ap: float, steps: int, step_ms: float, experiment: Json) -> Json:

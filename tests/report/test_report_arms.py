@@ -124,3 +124,16 @@ def test_the_gap_that_is_closed_is_the_part_of_the_way_to_the_teacher() -> None:
     assert gap_closed(0.5, 0.3, 0.7) == pytest.approx(0.5)
     assert gap_closed(0.2, 0.3, 0.7) == pytest.approx(-0.25)
     assert gap_closed(0.5, 0.7, 0.7) is None
+
+
+def test_a_moved_teacher_whose_folder_is_called_as_the_runs_is_found(tmp_path: Path) -> None:
+    root = tmp_path / "moved"
+    made_up.run(root / "teacher" / "s0", ap=0.7, student="gfl-mini-w32")
+    made_up.run(root / "alone" / "s0", ap=0.3)
+    before = tmp_path / "before" / "teacher" / "s0"
+    made_up.run(root / "pkd" / "s0", ap=0.4, methods={"pkd": {}}, teacher=before)
+
+    found = compared(root)
+
+    assert found.teacher is not None
+    assert [run.folder for run in found.teacher.runs] == [root / "teacher" / "s0"]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import made_up
 import pytest
+from PIL import Image
 
 from detdistill.errors import UserError
 from detdistill.report.build import build
@@ -99,10 +100,32 @@ def test_task_and_distillation_losses_are_drawn_apart(demo_page: str) -> None:
     assert "distillation: crosskd/level0" in demo_page
 
 
-def test_only_methods_that_were_used_are_cited(demo_page: str) -> None:
-    assert "crosskd" in demo_page
-    assert demo_page.count('aria-label="BibTeX of') == 3
-    assert "BibTeX of fitnet" not in demo_page
+def test_only_what_was_used_is_cited(demo_page: str) -> None:
+    keys = re.findall(r"^@\w+\{(\w+),", citations_of(demo_page), re.MULTILINE)
+
+    assert keys == ["wang2024crosskd", "cao2022pkd", *keys[2:3], "li2020gfl"]
+    assert "tid" in keys[2]
+
+
+def citations_of(page: str) -> str:
+    (found,) = re.findall(r'aria-label="BibTeX">(.*?)</pre>', page, re.DOTALL)
+    return str(found)
+
+
+@pytest.mark.parametrize(
+    ("data", "student", "expected"),
+    [
+        ("coco:/data/coco", "faster_rcnn-r50", {"ren2015faster_rcnn", "lin2014coco"}),
+        ("voc:/data/VOCdevkit", "fcos-r18", {"tian2019fcos", "everingham2010voc"}),
+        ("coco:/data/cells", "deformable_detr-r50", {"zhu2021deformable_detr"}),
+    ],
+)
+def test_detectors_and_data_are_cited(
+    tmp_path: Path, data: str, student: str, expected: set[str]
+) -> None:
+    page = page_of(made_up.run(tmp_path / "half", ap=None, data=data, student=student))
+
+    assert set(re.findall(r"^@\w+\{(\w+),", citations_of(page), re.MULTILINE)) == expected
 
 
 def test_a_method_without_public_code_is_marked_as_our_reading(demo_page: str) -> None:
@@ -211,3 +234,66 @@ def test_a_single_run_shows_where_it_fails(tmp_path: Path) -> None:
 
     assert "Where the detector fails" in page
     assert "Where the detectors differ" not in page
+
+
+def test_figures_are_shown_with_their_words(tmp_path: Path) -> None:
+    page = page_of(made_up.everything(tmp_path / "demo"))
+    pictures = [str(picture["alt"]) for picture in Elements(page).named("img")]
+
+    assert "Figures of crosskd+pkd" in page
+    names = ["errors", "values-3", "values-14", *(f"scores-{who}" for who in made_up.ROLES)]
+    assert [alt for alt in pictures if alt.startswith("A drawing")] == [
+        f"A drawing: {name}." for name in names
+    ]
+    kinds = [a["data-kind"] for a in Elements(page).named("div") if "data-kind" in a]
+    assert kinds == ["single", "tabs", "slider"]
+    assert "After TID, figure 4." in page
+    assert "detdistill explain" not in page
+
+
+def test_without_figures_the_page_says_how_to_make_them(demo_page: str, demo_folder: Path) -> None:
+    assert f"detdistill explain {demo_folder / 'crosskd+pkd'}" in demo_page
+
+
+def test_huge_pictures_are_made_smaller_and_small_drawings_stay_sharp(tmp_path: Path) -> None:
+    run = made_up.run(tmp_path / "one")
+    folder = made_up.explained(run)
+    Image.effect_noise((4000, 400), 50).save(folder / "errors.png")
+    Image.effect_noise((800, 400), 50).save(folder / "values-14.png")
+    made_up.write(folder / "values-3.svg", "<svg xmlns='http://www.w3.org/2000/svg'/>")
+
+    pictures = {str(p["alt"]): p for p in Elements(page_of(run)).named("img")}
+
+    names = ("errors", "values-14", "values-3")
+    large, heavy, small = (pictures[f"A drawing: {name}."] for name in names)
+    assert (large["width"], large["height"]) == ("1600", "160")
+    assert len(str(large["src"])) < 0.5 * (folder / "errors.png").stat().st_size
+    assert (heavy["width"], str(heavy["src"])[:15]) == ("800", "data:image/webp")
+    assert str(small["src"]).startswith("data:image/svg+xml")
+
+
+@pytest.mark.parametrize("index", ["{}", '[{"name": "x"}]', "[1"])
+def test_a_broken_index_of_figures_is_the_users_mistake(tmp_path: Path, index: str) -> None:
+    run = made_up.run(tmp_path / "one")
+    made_up.write(made_up.explained(run) / "index.json", index)
+
+    with pytest.raises(UserError, match=r"index\.json"):
+        page_of(run)
+
+
+def test_a_picture_that_is_gone_is_the_users_mistake(tmp_path: Path) -> None:
+    run = made_up.run(tmp_path / "one")
+    (made_up.explained(run) / "errors.png").unlink()
+
+    with pytest.raises(UserError, match=r"detdistill explain .*one"):
+        page_of(run)
+
+
+def test_a_comparison_is_reproduced_by_one_command(tmp_path: Path) -> None:
+    root = made_up.several_seeds(tmp_path / "seeds")
+    made_up.write(root / "comparison.yaml", "methods: [pkd]")
+
+    page = page_of(root)
+
+    assert f"detdistill compare --config {root / 'comparison.yaml'} --out {root}" in page
+    assert "detdistill train" not in page

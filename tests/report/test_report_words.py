@@ -121,3 +121,27 @@ def test_seeds_are_counted_in_the_subline(tmp_path: Path) -> None:
     assert "13.8 ± 2.2 AP" in text
     assert "3 seeds: 30.2 ± 4.0 AP alone" in detail
     assert "single seed" not in care
+
+
+def test_a_teacher_that_is_weaker_than_its_student_is_called_so(tmp_path: Path) -> None:
+    made_up.run(tmp_path / "teacher", ap=0.2, student="gfl-mini-w32")
+    made_up.run(tmp_path / "alone", ap=0.3)
+    made_up.run(tmp_path / "pkd", ap=0.4, methods={"pkd": {}}, teacher=tmp_path / "teacher")
+
+    _, _, care = said(tmp_path)
+
+    assert "The teacher (20.0 AP) is weaker than the student alone (30.0 AP)" in care
+
+
+def test_gains_over_other_seeds_are_called_unpaired(tmp_path: Path) -> None:
+    made_up.run(tmp_path / "alone", ap=0.3, seed=0)
+    made_up.run(tmp_path / "pkd", ap=0.4, methods={"pkd": {}}, seed=1)
+
+    assert "pkd: no seed in common with the student alone" in said(tmp_path)[2]
+
+
+def test_our_readings_are_warned_of(tmp_path: Path) -> None:
+    _, _, care = said(made_up.demo(tmp_path / "demo"))
+
+    assert "tid: the authors published no code or not all formulas" in care
+    assert "pkd:" not in care

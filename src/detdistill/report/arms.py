@@ -87,6 +87,11 @@ class Comparison:
     """AP of each run, by its folder, on resamples of the test images; empty if nobody asked."""
 
     @property
+    def measured_teacher(self) -> Arm | None:
+        """The teacher, if it is known what it reaches."""
+        return self.teacher if self.teacher and self.teacher.metric("AP") else None
+
+    @property
     def arms(self) -> tuple[Arm, ...]:
         """All, in the order in which a table reads best."""
         return (*((self.teacher,) if self.teacher else ()), *self.students)
@@ -156,9 +161,10 @@ class Comparison:
     def gap_closed(self, arm: Arm) -> float | None:
         """Share of the way from student to teacher; None where there is no way to go."""
         gain, base = self.gain(arm), self.baseline(arm)
-        if gain is None or base is None or self.teacher is None:
+        teacher = self.measured_teacher
+        if gain is None or base is None or teacher is None:
             return None
-        return gap_closed(base.ap + gain.mean, base.ap, self.teacher.ap)
+        return gap_closed(base.ap + gain.mean, base.ap, teacher.ap)
 
 
 def gap_closed(ap: float, student: float, teacher: float) -> float | None:
@@ -212,13 +218,15 @@ def _comparisons(runs: Sequence[Run]) -> list[Comparison]:
 
 
 def teacher_folders(run: Run) -> list[Path]:
-    """Where the teacher of `run` may lie: as it was named, and beside the run."""
+    """Where the teacher of `run` may lie: as it was named, its folder, and near the run."""
     named = run.experiment.get("teacher")
     if not named:
         return []
     path = Path(str(named))
     folder = path.parent if path.suffix == ".safetensors" else path
-    return [folder, run.folder.resolve().parent / folder.name]
+    here = run.folder.resolve()
+    near = [here.parent / folder.name, here.parent.parent / folder.parent.name / folder.name]
+    return [place for place in (path, folder, *near) if place.resolve() != here]
 
 
 def _comparison(runs: Sequence[Run], teachers: Sequence[Run]) -> Comparison:

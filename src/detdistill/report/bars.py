@@ -38,7 +38,7 @@ def bars(comparison: Comparison) -> Bars:
     """Lays the students' AP out on a scale that ends at a round number."""
     highest = max((100 * value for arm in comparison.arms for value in _values(arm)), default=0.0)
     top = min(100, max(10, 10 * math.ceil(highest / 10)))
-    teacher = comparison.teacher
+    teacher = comparison.measured_teacher
     return Bars(
         bars=tuple(_bar(arm, top) for arm in comparison.students if _values(arm)),
         top=top,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,8 +12,20 @@ import jinja2
 from markupsafe import Markup
 
 from detdistill import __version__, files
-from detdistill.report import bars, curves, gallery, overview, published, sources, table, words
-from detdistill.report.arms import Comparison, compare, teacher_folders
+from detdistill.report import (
+    bars,
+    citations,
+    curves,
+    figures,
+    gallery,
+    overview,
+    published,
+    sources,
+    table,
+    words,
+)
+from detdistill.report.arms import Arm, Comparison, compare, teacher_folders
+from detdistill.report.checkpoints import read_checkpoint
 from detdistill.report.numbers import counted
 from detdistill.report.published import Published
 from detdistill.report.resampling import RESAMPLES
@@ -60,7 +73,7 @@ class Page:
         resamples: int = RESAMPLES,
         against: Published | None = None,
     ) -> None:
-        self.runs = list(runs)
+        self.runs = [run for run in runs if not run.is_checkpoint]
         self.title = title
         self.against = against
         self.comparisons = compare([run for run in runs if run.finished], resamples=resamples)
@@ -81,8 +94,11 @@ class Page:
             ("runs", "What was run", self.overviews),
             ("curves", "Learning curves", self.curves),
             ("pictures", "Pictures", self.gallery),
+            *((found.anchor, found.heading, True) for found in self.figures),
+            ("figures", "Figures", self.how_to_explain),
             ("cost", "Cost", self.cost),
             ("methods", "Methods", self.sources),
+            ("cite", "Cite", self.citations),
             ("reproduce", "Reproduce", True),
         )
         return [(anchor, name) for anchor, name, content in sections if content]
@@ -129,6 +145,26 @@ class Page:
         return None if shown is None else gallery.gallery(_shown_runs(shown))
 
     @cached_property
+    def figures(self) -> list[figures.Section]:
+        """What `explain` drew, of the first run of each arm."""
+        return figures.sections({arm.label: _explained(arm) for arm in self._arms})
+
+    @cached_property
+    def how_to_explain(self) -> str:
+        """The command that draws the figures of the best run; empty if they are there."""
+        if self.figures or not self._arms:
+            return ""
+        best = next((c.best for c in self.comparisons if c.best), self._arms[0])
+        return f"detdistill explain {shlex.quote(str(best.first.folder))}"
+
+    @property
+    def _arms(self) -> list[Arm]:
+        """All that were trained here, the best first."""
+        arms = (arm for comparison in self.comparisons for arm in comparison.arms)
+        trained = [arm for arm in arms if not arm.first.is_checkpoint]
+        return sorted(trained, key=lambda arm: (not arm.first.methods, -arm.ap))
+
+    @cached_property
     def cost(self) -> list[str]:
         """What the runs took."""
         return overview.cost(self.comparisons)
@@ -137,6 +173,11 @@ class Page:
     def sources(self) -> list[sources.Source]:
         """The methods that were used."""
         return sources.sources(self.runs)
+
+    @cached_property
+    def citations(self) -> str:
+        """BibTeX of methods, detectors and data."""
+        return citations.citations(self.runs, self.sources)
 
     @cached_property
     def commands(self) -> list[str]:
@@ -165,7 +206,7 @@ class Page:
 
     @cached_property
     def script(self) -> Markup:
-        """What enlarges pictures, ours too."""
+        """What enlarges pictures, turns tabs and copies, ours too."""
         return Markup((_HERE / "page.js").read_text(encoding="utf-8"))  # noqa: S704
 
 
@@ -233,18 +274,30 @@ def _template() -> jinja2.Template:
 
 
 def _with_teachers(runs: Sequence[Run]) -> list[Run]:
-    """The runs, led by those of their teachers' run folders that nobody named."""
+    """The runs, led by those of their teachers that nobody named: run folders or checkpoints."""
     given = {run.folder.resolve() for run in runs}
-    missing = {
-        path.resolve(): path
-        for run in runs
-        for path in teacher_folders(run)
-        if is_run(path) and path.resolve() not in given
-    }
-    return [*map(read_run, missing.values()), *runs]
+    missing: dict[Path, Run] = {}
+    for run in runs:
+        places = teacher_folders(run)
+        if given.isdisjoint(place.resolve() for place in places):
+            found = _teacher(places, run.folder.parent)
+            missing |= {found.folder.resolve(): found} if found else {}
+    return [*missing.values(), *runs]
+
+
+def _teacher(places: Sequence[Path], folder: Path) -> Run | None:
+    """The first run folder, or the checkpoint, that is there."""
+    runs = (read_run(place) for place in places if is_run(place))
+    cards = (read_checkpoint(place, folder) for place in places[:1])
+    return next(runs, None) or next(cards, None)
+
+
+def _explained(arm: Arm) -> Run:
+    """Of an arm's runs, the first with figures, or just the first."""
+    return next((run for run in arm.runs if figures.are_there(run)), arm.first)
 
 
 def _shown_runs(comparison: Comparison) -> dict[str, Run]:
     """Teacher, student alone and the best distilled student, each by its first run."""
     arms = (comparison.teacher, comparison.alone, comparison.best)
-    return {arm.label: arm.first for arm in arms if arm}
+    return {arm.label: arm.first for arm in arms if arm and not arm.first.is_checkpoint}

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import base64
-import io
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from PIL import Image
-
 from detdistill import data
 from detdistill.errors import UserError
+from detdistill.report.inline import data_uri, webp
 from detdistill.report.numbers import counted, listed
 from detdistill.report.runs import Run
 from detdistill.show import detections as show
@@ -119,7 +117,7 @@ def _row(dataset: data.Dataset, image: Mapping[str, Any], pick: Pick) -> Row:
         return Panel(
             name=title,
             verdict=verdict,
-            uri=_data_uri(picture),
+            uri=data_uri(webp(picture), "webp"),
             alt=f"{name}, {title}: {_in_words(objects, dataset.classes)}. {verdict}.",
             width=picture.width,
             height=picture.height,
@@ -144,10 +142,3 @@ def _in_words(objects: Objects, classes: Sequence[str]) -> str:
     """What the boxes say: `2 striped discs and 1 solid ring`, without the plural."""
     counts = Counter(classes[label] for label in objects.labels)
     return listed([f"{n} {name}" for name, n in counts.most_common()]) or "no boxes"
-
-
-def _data_uri(picture: Image.Image) -> str:
-    """The picture inside the page."""
-    buffer = io.BytesIO()
-    picture.save(buffer, format="WEBP", quality=85, method=4)
-    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -59,6 +59,8 @@ def what_was_run(comparison: Comparison) -> Terms:
 
 def _teacher(arm: Arm) -> str:
     run = arm.first
+    if run.is_checkpoint:
+        return f"{run.student}, the weights in {run.folder}"
     return f"{run.student}, {counted(run.steps, 'step')} on {run.data}"
 
 
@@ -140,10 +142,19 @@ def environment(runs: Sequence[Run]) -> Terms:
 
 
 def commands(runs: Sequence[Run]) -> list[str]:
-    """What started the runs, oldest first, each command once; the demo's before all others."""
-    demos = (_demo(run.folder.parent) for run in runs)
-    typed = (_typed(run) for run in chronological(runs))
-    return list(dict.fromkeys(filter(None, (*demos, *typed))))
+    """What started the runs, oldest first, each once; what made several at once before all."""
+    ordered = chronological(runs)
+    several = [_demo(run.folder.parent) or _comparison(run.folder.parent) for run in ordered]
+    typed = [_typed(run) for run in ordered if not _comparison(run.folder.parent)]
+    return list(dict.fromkeys(filter(None, (*several, *typed))))
+
+
+def _comparison(folder: Path) -> str:
+    """The command of the comparison whose runs lie in `folder`; empty if there was none."""
+    config = folder / "comparison.yaml"
+    if not config.exists():
+        return ""
+    return shlex.join([_PROGRAM, "compare", "--config", str(config), "--out", str(folder)])
 
 
 def chronological(runs: Sequence[Run]) -> list[Run]:

@@ -32,6 +32,8 @@ class Run:
     """The lines of `metrics.jsonl`."""
     evaluation: Json
     """`evaluation.json`; empty while the run is not finished."""
+    is_checkpoint: bool = False
+    """Whether it is a detector of whose training nothing is known."""
 
     @property
     def name(self) -> str:
@@ -41,7 +43,8 @@ class Run:
     @property
     def finished(self) -> bool:
         """Whether there are final numbers to report."""
-        return bool(self.evaluation) and self.status["state"] == "finished"
+        is_known = bool(self.evaluation) or self.is_checkpoint
+        return is_known and self.status["state"] == "finished"
 
     @property
     def methods(self) -> dict[str, Json]:

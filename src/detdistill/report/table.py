@@ -114,9 +114,12 @@ _COST_GROUPS = (
         name="Size and speed",
         columns=(
             Column(name="Parameters", meaning="numbers that were trained"),
-            Column(name="FLOPs", meaning="operations per image; a multiply-add counts as two"),
+            Column(
+                name="FLOPs",
+                meaning="operations of a forward pass on an image, counted as the notes say",
+            ),
             Column(name="Latency", meaning="time to detect: median (10th to 90th percentile)"),
-            Column(name="Tensors", meaning="most memory in use at once, beside the weights"),
+            Column(name="Peak memory", meaning="most in tensors at once, beside the weights"),
         ),
     ),
     Group(
@@ -233,7 +236,8 @@ def _distillation(comparison: Comparison, arm: Arm) -> Iterator[str | None]:
 def _metric(comparison: Comparison, arm: Arm, name: str) -> Cell:
     value = arm.metric(name)
     if value is None:
-        return Cell(text=NOTHING)
+        is_open = name == "AP" and arm.first.is_checkpoint
+        return Cell(text="not measured" if is_open else NOTHING)
     return Cell(text=value.points(), best=_is_best(value, comparison, arm, name))
 
 
@@ -261,7 +265,7 @@ def _detector(arm: Arm) -> list[Cell]:
 def _training(comparison: Comparison, arm: Arm) -> list[Cell]:
     ratio = comparison.step_ratio(arm) if arm.role is Role.DISTILLED else None
     return [
-        Cell(text=f"{arm.first.steps:,}"),
+        Cell(text=NOTHING if arm.first.is_checkpoint else f"{arm.first.steps:,}"),
         _cost(arm, "step_ms", lambda value: f"{value:.0f} ms"),
         Cell.of(None if ratio is None else f"\u00d7\u00a0{ratio:.2f}"),
         _cost(arm, "seconds", numbers.duration),
@@ -308,8 +312,13 @@ def _measured(comparisons: Sequence[Comparison], arms: Sequence[Arm]) -> list[st
     facts = [run.evaluation["facts"] for arm in arms for run in arm.runs if run.latency]
     if not facts:
         return seeds
-    flops = "FLOPs are per image; a multiply-add counts as two."
-    return [*seeds, flops, _latency_note(facts[0])]
+    return [*seeds, _flops_note(facts), _latency_note(facts[0])]
+
+
+def _flops_note(facts: Sequence[dict[str, Any]]) -> str:
+    counts = {int(found.get("flops_per_multiply_add", 2)) for found in facts}
+    words = " or ".join({1: "one", 2: "two"}[count] for count in sorted(counts))
+    return f"FLOPs are per image; a multiply-add counts as {words}."
 
 
 def _latency_note(facts: dict[str, Any]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from detdistill.report import sources
 from detdistill.report.arms import Arm, Comparison, difference
 from detdistill.report.numbers import counted, listed, points, share
 from detdistill.report.runs import Run
@@ -43,9 +44,10 @@ def subline(comparison: Comparison) -> str:
     best, alone, longer = comparison.best, comparison.alone, comparison.equal_compute
     if best is None or alone is None:
         return ""
+    teacher = comparison.measured_teacher
     sentences = (
         f"{comparison.student}{_over(best)}: {_ap(alone)} AP alone, {_ap(best)} distilled"
-        + (f"; the teacher has {_ap(comparison.teacher)}." if comparison.teacher else "."),
+        + (f"; the teacher has {_ap(teacher)}." if teacher else "."),
         _doubt(comparison, best),
         _control(best, longer) if longer else "",
     )
@@ -109,7 +111,9 @@ def _about(comparison: Comparison) -> Iterator[str]:
     yield from _about_intervals(comparison)
     yield from _about_controls(comparison)
     yield from _about_seeds(comparison)
+    yield from _about_pairing(comparison)
     yield from _about_teacher(comparison)
+    yield from _about_readings(comparison)
 
 
 def _about_intervals(comparison: Comparison) -> Iterator[str]:
@@ -129,7 +133,8 @@ def _about_intervals(comparison: Comparison) -> Iterator[str]:
 
 
 def _about_test(comparison: Comparison) -> Iterator[str]:
-    tests = {run.test for arm in comparison.arms for run in arm.runs}
+    runs = [run for arm in comparison.arms for run in arm.runs]
+    tests = {run.test for run in runs if run.evaluation}
     if len(tests) > 1:
         names = listed(sorted(f"{n:,} {split} images of {data}" for data, split, n in tests))
         yield f"The rows were not measured on the same images ({names}): do not compare them."
@@ -171,12 +176,47 @@ def _about_seeds(comparison: Comparison) -> Iterator[str]:
         yield f"{listed(doubled)}: a seed occurs twice, so the spread is understated."
 
 
+def _about_pairing(comparison: Comparison) -> Iterator[str]:
+    """Gains that are a difference of means over different seeds."""
+    unpaired = [
+        arm.label
+        for arm in comparison.distilled
+        if (base := comparison.baseline(arm)) and set(arm.seeds).isdisjoint(base.seeds)
+    ]
+    if unpaired:
+        yield (
+            f"{listed(unpaired)}: no seed in common with the student alone, so the gain is not "
+            "paired and has no interval over seeds."
+        )
+
+
 def _about_teacher(comparison: Comparison) -> Iterator[str]:
-    teacher, alone = comparison.teacher, comparison.alone
-    if teacher and alone and comparison.distilled and teacher.ap - alone.ap < _NOISE:
+    teacher, alone = comparison.measured_teacher, comparison.alone
+    if comparison.teacher and not teacher:
+        yield (
+            f"The teacher {comparison.teacher.first.folder} was not measured: the share of the gap "
+            "that was closed is unknown."
+        )
+    if not (teacher and alone and comparison.distilled):
+        return
+    if teacher.ap < alone.ap:
+        yield (
+            f"The teacher ({_ap(teacher)} AP) is weaker than the student alone ({_ap(alone)} AP): "
+            "it may not have been trained for long enough, and there is no gap to close."
+        )
+    elif teacher.ap - alone.ap < _NOISE:
         yield (
             f"The teacher ({_ap(teacher)} AP) is hardly better than the student alone "
             f"({_ap(alone)} AP): the share of the gap that was closed means little."
+        )
+
+
+def _about_readings(comparison: Comparison) -> Iterator[str]:
+    used = {name for arm in comparison.distilled for name in arm.first.methods}
+    if readings := sources.our_readings(sorted(used)):
+        yield (
+            f"{listed(readings)}: the authors published no code or not all formulas, so the "
+            "numbers are those of our reading, not necessarily of the authors' method."
         )
 
 

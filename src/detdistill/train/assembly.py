@@ -63,8 +63,8 @@ def build(experiment: Experiment) -> Assembly:
     return Assembly(
         data=dataset,
         change=augmenter(experiment),
-        tune=_open_whole(experiment, "tune") if experiment.validate_every else None,
-        test=_open_whole(experiment, "test"),
+        tune=open_whole(experiment, "tune") if experiment.validate_every else None,
+        test=open_whole(experiment, "test"),
         student=student,
         origin=origin,
         teacher=teacher,
@@ -100,7 +100,7 @@ def augmenter(experiment: Experiment) -> Augmenter:
     return Augmenter(resize=_resize(experiment), settings=experiment.augment)
 
 
-def _open_whole(experiment: Experiment, split: str) -> Dataset:
+def open_whole(experiment: Experiment, split: str) -> Dataset:
     """What is evaluated on; every picture is decoded before hours are spent on the training."""
     return data.open(
         experiment.data,

@@ -1,0 +1,71 @@
+"""Teachers that are a weights file with its card and no run folder: they have a row too.
+
+The card knows the architecture. What such a teacher reaches stands in a file of its own, which a
+comparison writes beside its runs, and which lies elsewhere if somebody measured by hand.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from detdistill.errors import UserError
+from detdistill.files import read_json
+from detdistill.interop import checkpoint
+from detdistill.report.runs import Run
+
+_ENDING = ".evaluation.json"
+
+
+def evaluation_file(named: Path, folder: Path) -> Path:
+    """Where a comparison in `folder` writes what the checkpoint `named` reaches."""
+    return folder / f"teacher-{named.name.removesuffix('.safetensors')}{_ENDING}"
+
+
+def read_checkpoint(named: Path, folder: Path) -> Run | None:
+    """A teacher as if it were a run of which only the outcome is known; None if it is not there.
+
+    Args:
+        named: a `.safetensors` file, or a folder with such a file.
+        folder: where the runs that learned from it lie.
+
+    Raises:
+        UserError: its card or its evaluation cannot be read.
+    """
+    try:
+        file = checkpoint.locate(named)
+    except UserError:
+        return None
+    card = _object(checkpoint.card_path(file))
+    beside = file.with_suffix(_ENDING)
+    measured = (_object(path) for path in (evaluation_file(named, folder), beside))
+    return Run(
+        folder=named,
+        experiment={"student": _architecture(card.get("architecture"))},
+        environment={},
+        status={"state": "finished", "step": 0, "steps": 0},
+        log=[],
+        evaluation=next((found for found in measured if _is_of(found, card)), {}),
+        is_checkpoint=True,
+    )
+
+
+def _is_of(evaluation: dict[str, Any], card: dict[str, Any]) -> bool:
+    """Whether these weights were evaluated, and not others that lay there before."""
+    fingerprint = evaluation.get("fingerprint", card.get("fingerprint"))
+    return bool(evaluation) and fingerprint == card.get("fingerprint")
+
+
+def _object(path: Path) -> dict[str, Any]:
+    content = read_json(path) if path.exists() else {}
+    if not isinstance(content, dict):
+        raise UserError(f"{path} is not a JSON object.")
+    return content
+
+
+def _architecture(found: object) -> str:
+    """`gfl on resnet50`, as far as the card says so."""
+    parts = found if isinstance(found, dict) else {}
+    backbone = parts.get("backbone")
+    names = (parts.get("family"), backbone.get("name") if isinstance(backbone, dict) else None)
+    return " on ".join(str(name) for name in names if name) or "a detector"
