@@ -3,17 +3,20 @@
 import csv
 import json
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
 
-from detdistill import compare, grid
+from detdistill import cluster, compare, data, detectors, grid
 from detdistill.cli import comparisons, main
 from detdistill.compare import Pair, Plan
 from detdistill.errors import UserError
+from detdistill.interop import checkpoint
+from detdistill.report.checkpoints import read_checkpoint
 from detdistill.train.experiment import Experiment, Optimizer
 
 MICRO = [
@@ -129,6 +132,40 @@ def test_mistakes_are_answered(words: list[str], said: str) -> None:
         comparisons.from_arguments(words)
 
 
+def test_a_wrong_table_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
+    words = ["--methods", "pkd", *MICRO, "--out", str(tmp_path / "out"), "--against", "crosskd:5"]
+    with pytest.raises(UserError, match="Did you mean 'crosskd:table5'"):
+        comparisons.fulfil(comparisons.from_arguments(words))
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_teacher_without_a_run_is_measured_once_as_its_students_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    some = data.open("shapes:tiny", "test", 2)
+    asked: list[str] = []
+
+    def few(name: str, split: str, **_: object) -> data.Dataset:
+        asked.append(f"{name} {split}")
+        return some
+
+    monkeypatch.setattr(data, "open", few)
+    file = tmp_path / "big.safetensors"
+    checkpoint.save(detectors.build("gfl-mini-w8", some.classes), file)
+    pair = replace(plan().pairs[0], teacher=str(file))
+
+    compare.measure_teacher(pair, tmp_path)
+    compare.measure_teacher(pair, tmp_path)
+
+    assert asked == ["shapes:tiny test"]
+    found = read_checkpoint(file, tmp_path)
+    assert found is not None
+    assert found.test == ("shapes:tiny", "test", 2)
+    assert found.metric("AP") is not None
+    assert found.latency is not None
+    assert found.student == "gfl on resnet18"
+
+
 class InThisProcess:
     """Trains as soon as it is started, and says how many trainings there were."""
 
@@ -164,12 +201,12 @@ def test_an_interrupted_comparison_goes_on_and_ends_with_tables_and_a_report(
     request = comparisons.from_arguments([*words, "--parallel", "1"])
     first, then = InThisProcess(most=2), InThisProcess()
 
-    monkeypatch.setattr(compare, "run", partial(compare.run, launch=first))
+    monkeypatch.setattr(grid, "interpreter", first)
     with pytest.raises(KeyboardInterrupt, match="same command again"):
         comparisons.fulfil(request)
     assert not (tmp_path / "report.html").exists()
 
-    monkeypatch.setattr(compare, "run", partial(compare.run, launch=then))
+    monkeypatch.setattr(grid, "interpreter", then)
     found = comparisons.fulfil(request)
 
     assert (len(first.trained), len(then.trained)) == (2, 2)
@@ -180,3 +217,30 @@ def test_an_interrupted_comparison_goes_on_and_ends_with_tables_and_a_report(
     assert {row["seeds"] for row in rows[1:]} == {"3"}
     assert "Student alone (equal compute)" in Path(found["markdown"]).read_text()
     assert Path(found["report"]).stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(("words", "workers"), [([], 7), (["--parallel", "3"], 3)])
+def test_on_a_cluster_its_machines_train(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: list[str], workers: int
+) -> None:
+    machines = SimpleNamespace(places=7, launch=InThisProcess(most=0))
+    asked: list[object] = []
+
+    def connected(address: str) -> AbstractContextManager[SimpleNamespace]:
+        asked.append(address)
+        return nullcontext(machines)
+
+    def run(*_: object, **how: object) -> None:
+        asked.append((how["workers"], how["launch"]))
+        raise UserError("enough")
+
+    monkeypatch.setattr(cluster, "connected", connected)
+    monkeypatch.setattr(compare, "run", run)
+    cluster_words = ["--cluster", "10.0.0.1:6379", "--out", str(tmp_path / "out")]
+    request = comparisons.from_arguments(["--methods", "pkd", *MICRO, *cluster_words, *words])
+
+    with pytest.raises(UserError, match="enough"):
+        comparisons.fulfil(request)
+
+    assert asked == ["10.0.0.1:6379", (workers, machines.launch)]
+    assert "cluster" not in comparisons.written(request)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from detdistill.cli.settings import method_names, read, short
 from detdistill.compare import Methods, Pair, Plan, lasting
 from detdistill.errors import UserError
 from detdistill.files import require_writable, write_text
+from detdistill.grid import Launch
 from detdistill.recipes import Settings, over
 from detdistill.train.experiment import Experiment, plain
 
@@ -37,13 +39,17 @@ TEACHER_HELP = (
     "a run folder or .safetensors file, or a detector's name, which is trained first; one for all "
     "students or one for each"
 )
+CLUSTER_HELP = (
+    "address of a Ray cluster whose machines train and share the folder --out, or local for one on "
+    "this machine (the extra ray)"
+)
 
 CONFIG = "comparison.yaml"
 FILES = {"report": "report.html", "csv": "comparison.csv", "markdown": "comparison.md"}
 
-_OF_THE_CALL = ("config", "recipe", "out", "parallel", "overwrite", "print_config")
+_OF_THE_CALL = ("config", "recipe", "out", "parallel", "cluster", "overwrite", "print_config")
 """Settings that decide nothing about the result."""
-_AS_GIVEN = ("parallel", "resamples", "against", "overwrite", "print_config")
+_AS_GIVEN = ("parallel", "cluster", "resamples", "against", "overwrite", "print_config")
 _OF_ONE_TRAINING = {"methods", "teacher", "student", "seed"}
 """Fields of an experiment in whose place a comparison has others."""
 _SEVERAL = ("student", "teacher", "seeds")
@@ -60,6 +66,7 @@ class Request:
     """What was set of the plan, as `--config` reads it."""
     out: Path
     parallel: int | None
+    cluster: str | None
     resamples: int
     against: str | None
     overwrite: bool
@@ -92,17 +99,20 @@ def from_settings(settings: Settings) -> Request:
 def fulfil(request: Request) -> dict[str, Any]:
     """Trains what is not there yet, and writes what it shows as a page, as CSV and as Markdown."""
     from detdistill import compare
-    from detdistill.report import tabular
+    from detdistill.report import published, tabular
     from detdistill.report.build import read as read_page
     from detdistill.report.build import write as write_page
 
     files = {name: request.out / file for name, file in FILES.items()}
     require_writable(request.out / CONFIG)
     compare.check(request.plan)
+    if request.against:
+        published.read(request.against)  # a wrong name is refused now, not after the trainings
     write_text(request.out / CONFIG, written(request))
-    outcome = compare.run(
-        request.plan, request.out, workers=request.parallel, overwrite=request.overwrite
-    )
+    with _places(request) as (workers, launch):
+        outcome = compare.run(
+            request.plan, request.out, workers=workers, overwrite=request.overwrite, launch=launch
+        )
     page = read_page(outcome.finished, resamples=request.resamples, against=request.against)
     rows = tabular.rows(page.comparisons)
     write_page(page, files["report"])
@@ -110,6 +120,18 @@ def fulfil(request: Request) -> dict[str, Any]:
     write_text(files["markdown"], tabular.as_markdown(page.tables, [*page.notes, *page.warnings]))
     paths = {name: str(file) for name, file in files.items()}
     return {"rows": rows, "failed": list(outcome.failed), **paths}
+
+
+@contextmanager
+def _places(request: Request) -> Iterator[tuple[int | None, Launch]]:
+    """How many trainings run at a time, and what starts one: here, or on a cluster."""
+    from detdistill import cluster, grid
+
+    if request.cluster is None:
+        yield request.parallel, grid.interpreter
+        return
+    with cluster.connected(request.cluster) as machines:
+        yield request.parallel or machines.places, machines.launch
 
 
 def written(request: Request) -> str:
@@ -221,6 +243,7 @@ def _add_options(parser: Parser) -> None:
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of the students")
     add("--out", default="runs/compare", help="folder for the runs, the tables and the report")
     add("--parallel", type=int, help="trainings at a time; the number of cores if not given")
+    add("--cluster", help=CLUSTER_HELP)
     add("--resamples", type=int, default=1000, help="of the images, for the intervals over images")
     add("--against", help=AGAINST)
     add("--overwrite", action="store_true", help="train everything anew")
