@@ -27,6 +27,7 @@ def export(
     data: str,
     split: str,
     images: int,
+    skippable: float,
 ) -> dict[str, Any]:
     """See `verbs.export`.
 
@@ -43,7 +44,9 @@ def export(
         raise UserError(f"The AP of {precision} cannot be measured with --raw: leave one out.")
     write.require_packages()
     detector, resize = ready.load(checkpoint)
-    dataset = datasets.open(data, split, resize=resize, decode=precision != "fp32")
+    dataset = datasets.open(
+        data, split, resize=resize, skippable=skippable, decode=precision != "fp32"
+    )
     pictures = [dataset[i].image for i in range(min(images, len(dataset)))]
     metrics = {} if precision == "fp32" else {"PyTorch": _measured(detector, dataset)}
     exported = write.export(checkpoint, out, pictures, raw=raw, precision=precision)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,8 @@ from rich.table import Table
 
 NOT_LOADED = ("missing", "unexpected")
 """What may become of a foreign checkpoint's tensors otherwise."""
+
+SHOWN_PICTURES = 20
 
 
 def console() -> Console:
@@ -119,7 +122,7 @@ def agreement_table(differences: Mapping[str, Any]) -> None:
     show(
         ["largest difference of", ""],
         [
-            ("boxes, relative", f"{differences['boxes']:.1e}"),
+            ("boxes, pixels", f"{differences['boxes']:.1e}"),
             ("scores", f"{differences['scores']:.1e}"),
             ("pictures compared", str(differences["pictures"])),
         ],
@@ -131,6 +134,17 @@ def precision_table(metrics: Mapping[str, Mapping[str, Any]]) -> None:
     names = [name for name in metrics["PyTorch"] if name != "per_class"]
     say("")
     show(["", *names], [[who, *(percent(m[n]) for n in names)] for who, m in metrics.items()])
+
+
+def prediction_table(
+    images: Sequence[Mapping[str, Any]], detections: Iterable[Mapping[str, Any]]
+) -> None:
+    """How many objects were found in each of the first pictures."""
+    counts = Counter(detection["image_id"] for detection in detections)
+    rows = [[image["file_name"], str(counts[image["id"]])] for image in images[:SHOWN_PICTURES]]
+    show(["picture", "detections"], rows)
+    if len(images) > SHOWN_PICTURES:
+        say(f"... and {len(images) - SHOWN_PICTURES} more")
 
 
 def import_table(found: Mapping[str, Any]) -> None:

@@ -12,7 +12,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers.models.deformable_detr.modeling_deformable_detr import (
-    DeformableDetrEncoder,
     DeformableDetrSinePositionEmbedding,
 )
 
@@ -55,9 +54,7 @@ class Encoder(nn.Module):
     def _attend(self, cells: EncoderTrace, positions: Tensor) -> Tensor:
         """(B, S, C) what the layers make of cells at positions (B, S, C)."""
         geometry, memory = geometry_of(cells), cells.memory
-        points = DeformableDetrEncoder.get_reference_points(
-            cells.shapes, cells.valid_ratios, memory.device
-        )
+        points = _reference_points(cells)
         for layer in self.layers:
             memory = layer(memory, ~cells.padding, positions, reference_points=points, **geometry)
         return memory
@@ -74,6 +71,18 @@ class Encoder(nn.Module):
             ],
             dim=1,
         )
+
+
+def _reference_points(cells: EncoderTrace) -> Tensor:
+    """(B, S, L, 2) x and y, from 0 to 1 of each padded level, of where a cell is in its image."""
+    ratios, points = cells.valid_ratios, []
+    for (height, width), ratio in zip(cells.shapes, ratios.unbind(dim=1), strict=True):
+        y, x = (torch.arange(n, device=ratios.device) + 0.5 for n in (height, width))
+        rows, columns = torch.meshgrid(y, x, indexing="ij")
+        middle = torch.stack([columns, rows], dim=-1).reshape(1, -1, 2)
+        extent = torch.stack([ratio[:, 0] * width, ratio[:, 1] * height], dim=-1)
+        points.append(middle / extent.unsqueeze(1))
+    return torch.cat(points, dim=1).unsqueeze(2) * ratios.unsqueeze(1)
 
 
 def _shrunk(inside: Tensor, level: Tensor) -> Tensor:

@@ -54,7 +54,7 @@ class Decoder(nn.Module):
 
         With refinement, a layer looks around the box that the one before has found.
         """
-        position, hidden = self.queries.weight.repeat(len(trace.memory), 1, 1).chunk(2, dim=-1)
+        position, hidden = self.queries.weight.repeat(trace.memory.shape[0], 1, 1).chunk(2, dim=-1)
         points = self.reference_points(position).float().sigmoid()
         geometry = geometry_of(trace)
         logits, boxes = [], []

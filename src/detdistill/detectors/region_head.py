@@ -68,11 +68,16 @@ class TwoLayerHead(nn.Module):
         All regions are looked up on all levels, but far outside where they do not belong: there
         are zeros, which cost next to nothing, and no device has to say how many belong where.
         """
-        level_of = self._levels(proposals).unsqueeze(-1)
+        level_of = self._levels(proposals).flatten().unsqueeze(-1)
+        boxes = proposals.boxes.flatten(0, 1)
+        images = torch.arange(proposals.valid.shape[0], device=boxes.device)
+        image = images.repeat_interleave(proposals.valid.shape[1]).unsqueeze(-1)
         pooled = (
             roi_align(
                 precise(level),
-                list(proposals.boxes.where(level_of == number, OUTSIDE).to(precise(level))),
+                torch.cat([image, boxes.where(level_of == number, OUTSIDE)], dim=1).to(
+                    precise(level)
+                ),
                 self.size,
                 spatial_scale=1 / stride,
                 sampling_ratio=self.samples,

@@ -29,7 +29,7 @@ class OnnxDetector(nn.Module):
         self.session = open_session(file)
         self.card = _card(self.session, file)
         self.spec = Spec(
-            family="dense",
+            family=self.card["family"],
             classes=tuple(self.card["classes"]),
             strides=tuple(self.card["strides"]),
             channels=0,

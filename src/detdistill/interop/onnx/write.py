@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import importlib
 import json
 import shutil
@@ -18,11 +17,12 @@ from torch import Tensor
 
 from detdistill import detectors
 from detdistill.detectors import Detector
-from detdistill.detectors.dense import PAD_MULTIPLE, DenseDetector
-from detdistill.errors import MissingExtraError, UserError
+from detdistill.detectors.dense import PAD_MULTIPLE
+from detdistill.errors import MissingExtraError
 from detdistill.files import replace_file
 from detdistill.interop import checkpoint
 from detdistill.interop.onnx import agreement
+from detdistill.interop.onnx.families import graph_of
 from detdistill.interop.onnx.graph import RAW, SELECTED, Graph
 from detdistill.interop.onnx.runtime import CARD
 from detdistill.interop.onnx.suppression import translations
@@ -62,19 +62,19 @@ def export(
         precision: of weights and computation; what it costs in AP is the caller's to measure.
 
     Raises:
-        UserError: the detector is of no kind that can be exported, the packages are missing, or
-            onnxruntime finds something else than PyTorch.
+        UserError: the packages are missing, or onnxruntime finds something else than PyTorch.
     """
     require_packages()
-    detector = _dense(checkpoint.load(source))
-    card = _card(detector, checkpoint.resize_of(source), checkpoint.letterbox_of(source), precision)
+    graph = graph_of(checkpoint.load(source))
+    sides, letterbox = checkpoint.resize_of(source), checkpoint.letterbox_of(source)
+    card = _card(graph.detector, sides, letterbox, precision)
     with tempfile.TemporaryDirectory() as folder:
         full = Path(folder) / "full.onnx"
-        program = _program(detector)
+        program = _program(graph)
         program.save(full)
-        differences = agreement.check(full, Graph(detector).eval(), pictures)
+        differences = agreement.check(full, graph, pictures)
         if precision == "fp16":
-            program = _program(halved(detector))
+            program = _program(graph.halved())
         _keep(program.model, RAW if raw else SELECTED)
         program.model.metadata_props[CARD] = json.dumps(card, ensure_ascii=False)
         made = Path(folder) / "made.onnx"
@@ -98,30 +98,14 @@ def require_packages() -> None:
         raise MissingExtraError("Export to ONNX", "onnx", error) from error
 
 
-def halved(detector: DenseDetector) -> DenseDetector:
-    """A copy that computes in half precision, but for its priors, whose corners need more."""
-    half = copy.deepcopy(detector).half()
-    half.head.priors = copy.deepcopy(detector.head.priors)
-    return half
-
-
-def _dense(detector: Detector) -> DenseDetector:
-    if not isinstance(detector, DenseDetector):
-        raise UserError(
-            f"A {detector.architecture.family} cannot be exported to ONNX yet, only GFL, ATSS, "
-            "RetinaNet and FCOS can: give --out a name that ends in .safetensors."
-        )
-    return detector.eval()
-
-
-def _program(detector: DenseDetector) -> Any:  # noqa: ANN401 - the exporter's own class
-    """The detector as the exporter sees it, with all outputs of `Found`."""
+def _program(graph: Graph) -> Any:  # noqa: ANN401 - the exporter's own class
+    """A detector as the exporter sees it, with all outputs of `Found`."""
     free = torch.export.Dim.DYNAMIC
     shapes = {"images": {0: free, 2: free, 3: free}, "sizes": {0: free}}
     example = (torch.zeros(EXAMPLE, dtype=torch.uint8), torch.tensor([EXAMPLE[2:]] * EXAMPLE[0]))
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
-        followed = torch.export.export(Graph(detector).eval(), example, dynamic_shapes=shapes)
+        followed = torch.export.export(graph, example, dynamic_shapes=shapes)
         return torch.onnx.export(
             followed,
             dynamo=True,
@@ -144,24 +128,31 @@ def _keep(model: Any, names: Sequence[str]) -> None:  # noqa: ANN401 - of onnx_i
 
 
 def _quantised(file: Path) -> Path:
-    """Weights in 8 bits, activations too, in a range that each picture decides."""
+    """Weights in 8 bits, activations too, in a range that each picture decides.
+
+    The shapes that the file states are left out: quantisation turns weights and keeps their shapes.
+    """
+    import onnx
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     made = file.with_stem("int8")
+    model = onnx.load(file)
+    model.graph.ClearField("value_info")
     quantize_dynamic(
-        file, made, op_types_to_quantize=["Conv", "MatMul", "Gemm"], weight_type=QuantType.QUInt8
+        model, made, op_types_to_quantize=["Conv", "MatMul", "Gemm"], weight_type=QuantType.QUInt8
     )
     return made
 
 
 def _card(
-    detector: DenseDetector,
+    detector: Detector,
     resize: tuple[int, int] | None,
     letterbox: int | None,
     precision: Precision,
 ) -> dict[str, Any]:
     """What somebody needs to use the file, and where it came from."""
     return {
+        "family": detector.spec.family,
         "classes": list(detector.spec.classes),
         "strides": list(detector.spec.strides),
         "input": "images (B, 3, H, W) uint8 RGB and sizes (B, 2) int64 heights and widths",
