@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
-from contextlib import suppress
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -46,6 +47,37 @@ def require_writable(path: Path) -> None:
         raise UserError(f"Cannot write {path}: {nearest} is a file, not a folder.")
     if not os.access(nearest, os.W_OK | os.X_OK):
         raise UserError(f"Cannot write {path}: no permission in {nearest}.")
+
+
+def require_new_folder(folder: Path) -> None:
+    """Makes sure, before any work is done, that nothing is lost if `folder` is made.
+
+    Raises:
+        UserError: it is there and not empty, or could not be made.
+    """
+    require_writable(folder)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError(f"{folder} already exists and is not empty. Choose another, or remove it.")
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder to be filled in the block, which then appears as `folder`, or not at all.
+
+    Raises:
+        UserError: `folder` is there and not empty, or cannot be written.
+    """
+    folder = folder.resolve()
+    require_new_folder(folder)
+    temporary = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        temporary.mkdir(parents=True)
+        yield temporary
+        temporary.replace(folder)
+    except OSError as error:
+        raise UserError(f"Cannot write {folder}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

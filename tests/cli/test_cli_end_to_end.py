@@ -67,9 +67,9 @@ def test_predict_draws_what_it_can_read_and_names_the_rest(student: Path, tmp_pa
     done = detdistill("predict", student, photos, "--out", tmp_path / "drawn")
     assert done.code == 0, done.err
     assert "bad.png" in done.err
-    found = json.loads((tmp_path / "drawn" / "detections.json").read_text())
-    assert list(found["images"]) == [str(photos / "good.jpg")]
-    assert Image.open(tmp_path / "drawn" / "good.png").size == (90, 60)
+    found = json.loads((tmp_path / "drawn" / "images.json").read_text())
+    assert [entry["file_name"] for entry in found["images"]] == [str(photos / "good.jpg")]
+    assert Image.open(tmp_path / "drawn" / "pictures" / "good.png").size == (90, 60)
 
 
 def test_report_is_one_page(student: Path, teacher: Path, tmp_path: Path) -> None:

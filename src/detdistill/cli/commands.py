@@ -84,14 +84,12 @@ def evaluate(arguments: Arguments) -> None:
 def predict(arguments: Arguments) -> None:
     """Shows how many objects were found in each picture."""
     options = parsers.predict().parse_args(list(arguments)).as_dict()
-    found = verbs.predict(**options)
-    tables.show(
-        ["picture", "detections"],
-        [[path, str(len(objects))] for path, objects in found["images"].items()],
-    )
+    found = verbs.predict(formats=options.pop("format"), **options)
+    tables.prediction_table(found["images"], found["detections"])
     for reason in found["skipped"].values():
         tables.warn(f"skipped: {reason}")
-    tables.say(f"\nDrawn pictures and detections.json: {options['out']}")
+    tables.say(f"\n{len(found['images'])} picture(s), {len(found['skipped'])} skipped")
+    tables.say(f"Detections: {options['out']}")
 
 
 def data(arguments: Arguments) -> None:

@@ -8,9 +8,8 @@ from detdistill.cli.parser import Parser
 
 AGAINST = "a paper's table that gets a column of its own, as crosskd:table5"
 CHECKPOINT = "a run folder or a .safetensors file"
-DATA = (
-    "shapes, shapes:hard, coco:PATH, coco:ANNOTATIONS.json,PICTURES, voc:PATH, yolo:PATH/data.yaml"
-)
+ON_DISK = "coco:PATH, coco:ANNOTATIONS.json,PICTURES, voc:PATH, yolo:PATH/data.yaml"
+DATA = f"shapes, shapes:hard, {ON_DISK}"
 DETECTOR = "a run folder, a .safetensors file or an exported .onnx file"
 
 
@@ -48,31 +47,53 @@ def evaluate() -> Parser:
         default="test",
         help="part of the data set",
     )
+    _add_skippable(parser)
+    parser.add_argument("--out", help="JSON file to write the numbers to")
+    return parser
+
+
+def _add_skippable(parser: Parser) -> None:
     parser.add_argument(
         "--skippable",
         type=float,
         default=0.01,
         help="largest share of pictures, and of annotations, that may be left out",
     )
-    parser.add_argument("--out", help="JSON file to write the numbers to")
-    return parser
 
 
 def predict() -> Parser:
     """Options of `predict`."""
     parser = Parser(
         "predict",
-        purpose="Detections and drawn pictures for image files.",
-        usage="CHECKPOINT PATHS... --out FOLDER [--score SCORE]",
+        purpose="Detections for picture files: COCO results, YOLO texts, drawn pictures. A file "
+        "that cannot be read is named and skipped.",
+        usage="CHECKPOINT PATHS... --out FOLDER [--format FORMATS...] [--data DATA]",
     )
     parser.add_argument("checkpoint", help=DETECTOR)
-    parser.add_argument("paths", nargs="+", help="pictures, folders of them, patterns as '*.jpg'")
-    parser.add_argument("--out", required=True, help="for drawn pictures and detections.json")
+    parser.add_argument(
+        "paths", nargs="+", help="pictures, folders of them or of video frames, patterns as '*.jpg'"
+    )
+    parser.add_argument("--out", required=True, help="folder that does not exist, or is empty")
+    parser.add_argument(
+        "--format",
+        nargs="+",
+        type=Literal["coco", "yolo", "pictures"],
+        default=["coco", "pictures"],
+        help="detections.json, labels/*.txt with classes.txt, or pictures/*.png",
+    )
     parser.add_argument(
         "--score",
         type=float,
         default=0.3,
-        help="detections below this are not drawn; detections.json has all",
+        help="detections below this are not drawn; the texts and detections.json have all",
+    )
+    parser.add_argument("--batch_size", type=int, default=8, help="pictures at a time")
+    parser.add_argument("--data", help=f"whose ids pictures and classes get: {ON_DISK}")
+    parser.add_argument(
+        "--split",
+        type=Literal["train", "tune", "test"],
+        default="test",
+        help="the part of that data set that the pictures are from",
     )
     return parser
 
@@ -88,7 +109,9 @@ def export() -> Parser:
     parser.add_argument("checkpoint", help=CHECKPOINT)
     parser.add_argument("--out", required=True, help="the .onnx or .safetensors file")
     parser.add_argument(
-        "--raw", action="store_true", help="boxes and scores of all priors, not detections"
+        "--raw",
+        action="store_true",
+        help="boxes and scores of all priors, regions or queries, not detections",
     )
     parser.add_argument(
         "--precision",
@@ -106,6 +129,7 @@ def export() -> Parser:
     parser.add_argument(
         "--images", type=int, default=8, help="on how many pictures outputs are compared"
     )
+    _add_skippable(parser)
     return parser
 
 

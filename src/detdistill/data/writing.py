@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import chain, count
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
-from uuid import uuid4
 from xml.etree import ElementTree as ET
 
 import yaml
@@ -17,7 +16,7 @@ from detdistill.data import coco, pictures, voc, yolo
 from detdistill.data.dataset import Dataset, Sample
 from detdistill.data.folder import PictureFolder
 from detdistill.errors import UserError
-from detdistill.files import write_json, write_text
+from detdistill.files import new_folder, write_json, write_text
 
 Layout = Literal["coco", "voc", "yolo"]
 Entry = dict[str, Any]
@@ -41,18 +40,8 @@ def write(folder: Path, parts: Mapping[str, Dataset], layout: Layout = "coco") -
     Raises:
         UserError: the folder is not empty or cannot be written.
     """
-    folder = folder.resolve()
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UserError(f"{folder} already exists and is not empty. Choose another, or remove it.")
-    temporary = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.tmp")
-    try:
-        temporary.mkdir(parents=True)
+    with new_folder(folder) as temporary:
         _WRITERS[layout](temporary, parts)
-        temporary.replace(folder)
-    except OSError as error:
-        raise UserError(f"Cannot write {folder}: {error.strerror or error}.") from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 class _Written(NamedTuple):

@@ -1,0 +1,170 @@
+"""What was found in pictures as files: COCO's results, YOLO's texts, drawn pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from torch import Tensor
+
+from detdistill import data as datasets
+from detdistill.boxes import to_centers
+from detdistill.data.folder import PictureFolder
+from detdistill.errors import UserError
+from detdistill.files import replace_file, write_json, write_text
+from detdistill.show.detections import Objects, draw
+
+Format = Literal["coco", "yolo", "pictures"]
+Entry = dict[str, Any]
+
+
+class Prediction(NamedTuple):
+    """A picture, and what was found in it."""
+
+    file: Path
+    image: Tensor
+    """(3, H, W) uint8, as in the file."""
+    objects: Objects
+
+
+class Ids(NamedTuple):
+    """The numbers that pictures and classes have in COCO's results."""
+
+    pictures: Mapping[Path, int]
+    classes: Sequence[int]
+    """Of each class number."""
+
+
+def own_ids(files: Sequence[Path], classes: Sequence[str]) -> Ids:
+    """Both counted from 1; a picture that cannot be read keeps its number."""
+    return Ids(
+        {file: number for number, file in enumerate(files, start=1)},
+        range(1, len(classes) + 1),
+    )
+
+
+def ids_of(data: str, split: str, files: Sequence[Path], classes: Sequence[str]) -> Ids:
+    """Those of a data set: of its file itself, or else of its only file with the same name.
+
+    Pictures that are not in the data set have none.
+
+    Raises:
+        UserError: the data set is not on disk or lacks some of the classes.
+    """
+    dataset = datasets.open(data, split, skippable=1.0)
+    if not isinstance(dataset, PictureFolder):
+        raise UserError(f"{data} has no picture files, so none can have an id there.")
+    numbers = dict(zip(dataset.classes, dataset.category_ids, strict=True))
+    unknown = [name for name in classes if name not in numbers]
+    if unknown:
+        raise UserError(f"{data} has no ids for these classes of the detector: {unknown[:8]}.")
+    places = {dataset.file(i).resolve(): entry["id"] for i, entry in _images(dataset)}
+    names = dict[str, list[int]]()
+    for place, number in places.items():
+        names.setdefault(place.name, []).append(number)
+    only = {name: found[0] for name, found in names.items() if len(found) == 1}
+    known = {file: places.get(file.resolve(), only.get(file.name)) for file in files}
+    return Ids(
+        {file: number for file, number in known.items() if number is not None},
+        [numbers[name] for name in classes],
+    )
+
+
+def _images(dataset: PictureFolder) -> Iterator[tuple[int, Entry]]:
+    return enumerate(dataset.ground_truth()["images"])
+
+
+@dataclass(kw_only=True)
+class Results:
+    """Predictions on their way to files; `finish` writes what needs them all."""
+
+    folder: Path
+    formats: Sequence[Format]
+    classes: Sequence[str]
+    ids: Ids
+    stems: Mapping[Path, str]
+    score: float
+    """Detections below this are not drawn."""
+    images: list[Entry] = field(default_factory=list)
+    detections: list[Entry] = field(default_factory=list)
+    """COCO's results."""
+
+    def add(self, found: Prediction) -> None:
+        """Writes what is of one picture alone, and keeps the rest."""
+        number = self.ids.pictures[found.file]
+        height, width = found.image.shape[-2:]
+        self.images.append(
+            {"id": number, "file_name": str(found.file), "width": width, "height": height}
+        )
+        self.detections += (
+            {"image_id": number, "category_id": self.ids.classes[label], "bbox": box, "score": sure}
+            for label, sure, box in _rows(found.objects, _left_top_width_height)
+        )
+        for name in self.formats:
+            if name in _OF_PICTURES:
+                _OF_PICTURES[name](self, found)
+
+    def finish(self, skipped: Mapping[str, str]) -> dict[str, Any]:
+        """Everything but the detections, as it is written to `images.json`.
+
+        Args:
+            skipped: by path, why a picture was left out.
+        """
+        categories = [
+            {"id": number, "name": name}
+            for number, name in zip(self.ids.classes, self.classes, strict=True)
+        ]
+        story = {"images": self.images, "categories": categories, "skipped": dict(skipped)}
+        write_json(self.folder / "images.json", story)
+        if "coco" in self.formats:
+            write_json(self.folder / "detections.json", self.detections, compact=True)
+        if "yolo" in self.formats:
+            names = "".join(f"{name}\n" for name in self.classes)
+            write_text(self.folder / "classes.txt", names)
+        return story
+
+    def write_text(self, found: Prediction) -> None:
+        """A line per object: class number, centre and extent as shares of the picture, score."""
+        height, width = found.image.shape[-2:]
+        extent = found.objects.boxes.new_tensor([width, height, width, height])
+        lines = (
+            " ".join([str(label), *(f"{number:.6f}" for number in [*box, sure])]) + "\n"
+            for label, sure, box in _rows(found.objects, lambda b: to_centers(b) / extent)
+        )
+        write_text(self.folder / "labels" / f"{self.stems[found.file]}.txt", "".join(lines))
+
+    def draw(self, found: Prediction) -> None:
+        """A copy of the picture with boxes, class names and scores."""
+        shown = _surer(found.objects, self.score)
+        picture = draw(found.image, shown, self.classes, width=found.image.shape[-1])
+        place = self.folder / "pictures" / f"{self.stems[found.file]}.png"
+        replace_file(place, lambda file: picture.save(file, format="PNG"))
+
+
+_OF_PICTURES: Mapping[Format, Callable[[Results, Prediction], None]] = {
+    "yolo": Results.write_text,
+    "pictures": Results.draw,
+}
+
+
+def _surer(objects: Objects, least: float) -> Objects:
+    """Those with at least this score; they stand best first."""
+    scores = [score for score in objects.scores or [] if score >= least]
+    count = len(scores)
+    return Objects(boxes=objects.boxes[:count], labels=objects.labels[:count], scores=scores)
+
+
+def _rows(
+    objects: Objects, form: Callable[[Tensor], Tensor]
+) -> Iterator[tuple[int, float, list[float]]]:
+    """Label, score and four numbers of each object; `form` makes them of the corners."""
+    return zip(objects.labels, objects.scores or [], form(objects.boxes).tolist(), strict=True)
+
+
+def _left_top_width_height(boxes: Tensor) -> Tensor:
+    """As the evaluation: in double precision."""
+    boxes = boxes.double().clone()
+    boxes[:, 2:] -= boxes[:, :2]
+    return boxes
