@@ -76,7 +76,7 @@ def test_python_has_the_same_verb(imported: Path, tmp_path: Path) -> None:
 
 
 def test_mistakes_are_one_sentence(imported: Path, tmp_path: Path) -> None:
-    again = detdistill("import", "mmdet", GFL, "--out", imported)
+    again = detdistill("import", "mmdet", tmp_path / "never opened.pth", "--out", imported)
     assert again.code == 2
     assert "--overwrite" in again.err
     torch.save({"a": torch.zeros(1)}, tmp_path / "a.pth")

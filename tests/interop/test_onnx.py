@@ -47,7 +47,7 @@ def talkative(family: str, *, joint: bool = False) -> Detector:
     less = LESS.get(family)
     if less is None:
         selection = replace(architecture.selection, per_level=150, joint=joint)
-        less = {"selection": selection, "tower_depth": 1}
+        less = {"selection": selection, "tower_depth": 1, "extra_levels": 2}
     built: Any = detectors.from_architecture(replace(architecture, **less))
     with torch.no_grad():
         _embolden(built)
@@ -125,7 +125,7 @@ def test_the_graph_finds_what_the_detector_finds(family: str, joint: bool) -> No
 
 
 @pytest.mark.parametrize("family", KINDS)
-@pytest.mark.parametrize(("batch", "height", "width"), [(1, 32, 64), (3, 96, 32)])
+@pytest.mark.parametrize(("batch", "height", "width"), [(1, 32, 64), (3, 416, 288)])
 def test_a_file_takes_batches_and_pictures_of_any_size(
     ship: Callable[[str], Path], family: str, batch: int, height: int, width: int
 ) -> None:

@@ -252,9 +252,9 @@ def import_checkpoint(
         what was left out and what else is to be known, in words, under `left_out` and `notes`.
     """
     from detdistill import detectors
-    from detdistill.interop import foreign
+    from detdistill.interop import foreign, transfer
 
-    require_writable(Path(out))
+    require_writable(transfer.destination(Path(out), overwrite=overwrite))
     imported = foreign.load(
         source,
         Path(checkpoint),

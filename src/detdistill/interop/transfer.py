@@ -81,11 +81,21 @@ class Imported:
         Raises:
             UserError: a checkpoint is there, or nothing can be written.
         """
-        file = out if out.suffix == ".safetensors" else out / checkpoint.STUDENT
-        if file.exists() and not overwrite:
-            raise UserError(f"There is a checkpoint at {file} already: --overwrite replaces it.")
+        file = destination(out, overwrite=overwrite)
         checkpoint.save(self.detector, file, {"resize": self.resize, "source": source})
         return file
+
+
+def destination(out: Path, *, overwrite: bool) -> Path:
+    """The weights file that `out`, a folder or a `.safetensors` file, stands for.
+
+    Raises:
+        UserError: a checkpoint is there, and is not to be replaced.
+    """
+    file = out if out.suffix == ".safetensors" else out / checkpoint.STUDENT
+    if file.exists() and not overwrite:
+        raise UserError(f"There is a checkpoint at {file} already: --overwrite replaces it.")
+    return file
 
 
 def place_of(name: str, rules: Rules, expected: Mapping[str, Tensor]) -> Place | None:

@@ -13,8 +13,8 @@ from detdistill import detectors
 from detdistill.detectors import AnyArchitecture, Detector
 from detdistill.errors import UserError
 from detdistill.interop import unpickle
+from detdistill.interop.mmdet import backbones, deformable_detr, dense, faster_rcnn, parts, training
 from detdistill.interop.mmdet import config as configs
-from detdistill.interop.mmdet import deformable_detr, dense, faster_rcnn, parts, training
 from detdistill.interop.mmdet.section import Section
 from detdistill.interop.transfer import Imported, Rules, transfer
 
@@ -87,6 +87,7 @@ def load(
     if config is not None and preset is not None:
         raise UserError("Say what the checkpoint is with --config or with --preset, not both.")
     checkpoint = unpickle.read(path)
+    stored: Mapping[str, Tensor]
     stored, left_out = _weights(checkpoint, path)
     meta = _mapping(checkpoint.get("meta"))
     names = tuple(classes or _classes(meta, path))
@@ -95,6 +96,7 @@ def load(
         content = configs.read_file(config) if config else _config(meta, path)
     detector = detectors.build(preset, names) if preset else _fresh(content, names)
     architecture = detector.architecture
+    stored = backbones.prepared(stored, architecture.backbone)
     weights = READERS[architecture.family].prepare(stored, architecture)
     report = transfer(weights, detector, rules(architecture), partial=partial)
     return Imported(

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from torch import Tensor
 
 from detdistill.detectors.query_architecture import QueryArchitecture
-from detdistill.interop.mmdet import parts
+from detdistill.interop.mmdet import backbones, parts
 from detdistill.interop.mmdet.config import Config
-from detdistill.interop.mmdet.section import Section
+from detdistill.interop.mmdet.section import UNREAD, Section
 from detdistill.interop.transfer import Rules
 
 WIDTH = 256
@@ -38,7 +38,7 @@ def architecture(config: Config, model: Section, classes: tuple[str, ...]) -> Qu
     """
     neck, head = model.section("neck"), model.section("bbox_head")
     encoder, decoder = (model.section(part).section("layer_cfg") for part in ("encoder", "decoder"))
-    backbone = parts.backbone(model.section("backbone"), first=0)
+    backbone = backbones.backbone(model.section("backbone"), first=0)
     channels = _projection(neck)
     looking = _attention(encoder.section("self_attn_cfg"), channels)
     found = QueryArchitecture(
@@ -65,10 +65,10 @@ def architecture(config: Config, model: Section, classes: tuple[str, ...]) -> Qu
     head.of_type("DeformableDETRHead")
     parts.check_classes(head, classes)
     head.require("embed_dims", [channels], default=WIDTH)
-    head.skip(*LOSSES, *parts.UNREAD)
+    head.skip(*LOSSES, *UNREAD)
     head.finish()
     model.require("as_two_stage", [False], default=False)
-    model.skip("type", "train_cfg", *parts.UNREAD)
+    model.skip("type", "train_cfg", *UNREAD)
     model.finish()
     return found
 
@@ -77,7 +77,7 @@ def names(built: QueryArchitecture) -> Rules:
     """What MMDetection 3.x calls our weights, once `prepared`."""
     branches = r"(\d+)" if built.refine else "(0)"
     return (
-        (r"backbone\.", r"backbone."),
+        *backbones.names(built.backbone),
         (r"neck\.convs\.(\d+)\.conv\.", r"neck.lateral.\1.conv."),
         (r"neck\.convs\.(\d+)\.gn\.", r"neck.lateral.\1.norm."),
         (r"neck\.extra_convs\.(\d+)\.conv\.", r"neck.extra.\1.conv."),
@@ -139,7 +139,7 @@ def _projection(neck: Section) -> int:
     norm.of_type("GN")
     norm.skip("num_groups", "requires_grad")
     norm.finish()
-    neck.skip("in_channels", "num_outs", *parts.UNREAD)
+    neck.skip("in_channels", "num_outs", *UNREAD)
     channels: int = neck.get("out_channels")
     neck.finish()
     return channels
@@ -149,7 +149,7 @@ def _attention(section: Section, channels: int) -> tuple[int, int]:
     """Heads and places of an attention that looks around."""
     section.require("embed_dims", [channels], default=WIDTH)
     found = section.get("num_heads", 8), section.get("num_points", 4)
-    section.skip("type", "num_levels", "dropout", "batch_first", "im2col_step", *parts.UNREAD)
+    section.skip("type", "num_levels", "dropout", "batch_first", "im2col_step", *UNREAD)
     section.finish()
     return found
 
@@ -161,14 +161,14 @@ def _network(layer: Section, channels: int) -> int:
     network.require("num_fcs", [2], default=2)
     activation = network.section("act_cfg", {"type": "ReLU"})
     activation.of_type("ReLU")
-    network.skip("ffn_drop", *parts.UNREAD)
+    network.skip("ffn_drop", *UNREAD)
     hidden: int = network.get("feedforward_channels", 1024)
     network.finish()
     return hidden
 
 
 def _layers(section: Section, default: int) -> int:
-    section.skip("layer_cfg", "num_cp", "return_intermediate", "post_norm_cfg", *parts.UNREAD)
+    section.skip("layer_cfg", "num_cp", "return_intermediate", "post_norm_cfg", *UNREAD)
     number: int = section.get("num_layers", default)
     section.finish()
     return number

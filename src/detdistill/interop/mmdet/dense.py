@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from detdistill.detectors.architecture import Architecture, Points
-from detdistill.interop.mmdet import parts
+from detdistill.interop.mmdet import backbones, parts
 from detdistill.interop.mmdet.config import Config
-from detdistill.interop.mmdet.section import Section
+from detdistill.interop.mmdet.section import UNREAD, Section
 from detdistill.interop.transfer import Rules
 
 FAMILIES = {
@@ -45,7 +45,7 @@ def architecture(config: Config, model: Section, classes: tuple[str, ...]) -> Ar
     """
     head, neck = model.section("bbox_head"), model.section("neck")
     family = FAMILIES[head.of_type(*FAMILIES)]
-    backbone = parts.backbone(model.section("backbone"), neck.get("start_level", 0))
+    backbone = backbones.backbone(model.section("backbone"), neck.get("start_level", 0))
     channels, extra = parts.pyramid(neck, len(backbone.stages))
     test = Section(model.get("test_cfg") or config.get("test_cfg"), "model.test_cfg")
     found = Architecture(
@@ -63,9 +63,9 @@ def architecture(config: Config, model: Section, classes: tuple[str, ...]) -> Ar
     parts.check_classes(head, classes)
     head.require("in_channels", [found.neck_channels])
     _check_strides(head, found)
-    head.skip("loss_cls", "loss_bbox", "loss_dfl", "loss_centerness", "loss_ld", *parts.UNREAD)
+    head.skip("loss_cls", "loss_bbox", "loss_dfl", "loss_centerness", "loss_ld", *UNREAD)
     head.finish()
-    model.skip("type", "train_cfg", *DISTILLER, *parts.UNREAD)
+    model.skip("type", "train_cfg", *DISTILLER, *UNREAD)
     model.finish()
     return found
 
@@ -73,7 +73,7 @@ def architecture(config: Config, model: Section, classes: tuple[str, ...]) -> Ar
 def names(built: Architecture) -> Rules:
     """What MMDetection calls our weights."""
     return (
-        *parts.names(len(built.backbone.stages), built.extra_levels),
+        *parts.names(built.backbone, built.extra_levels),
         (r"bbox_head\.(cls|reg)_convs\.(\d+)\.conv\.", r"head.\1_tower.\2.conv."),
         (r"bbox_head\.(cls|reg)_convs\.(\d+)\.gn\.", r"head.\1_tower.\2.norm."),
         (r"bbox_head\.(?:gfl|atss|retina|fcos|conv)_(cls|reg)\.", r"head.\1."),

@@ -8,9 +8,9 @@ from detdistill.detectors.region_architecture import (
     RegionSelection,
     Sampling,
 )
-from detdistill.interop.mmdet import parts
+from detdistill.interop.mmdet import backbones, parts
 from detdistill.interop.mmdet.config import Config
-from detdistill.interop.mmdet.section import Section
+from detdistill.interop.mmdet.section import UNREAD, Section
 from detdistill.interop.transfer import Rules
 
 RPN_STDS = (1.0, 1.0, 1.0, 1.0)
@@ -29,7 +29,7 @@ def architecture(config: Config, model: Section, classes: tuple[str, ...]) -> Re
     neck, rpn, head = (model.section(key) for key in ("neck", "rpn_head", "roi_head"))
     head.of_type("StandardRoIHead")
     neck.require("start_level", [0], default=0)
-    backbone = parts.backbone(model.section("backbone"), first=0)
+    backbone = backbones.backbone(model.section("backbone"), first=0)
     channels, extra = parts.pyramid(neck, len(backbone.stages))
     neck.require("num_outs", [len(backbone.stages), len(backbone.stages) + 1])
     neck.finish()
@@ -57,9 +57,9 @@ def architecture(config: Config, model: Section, classes: tuple[str, ...]) -> Re
     head.section("bbox_roi_extractor").require("featmap_strides", [found.pooled_strides])
     parts.check_classes(second, classes)
     _second_stage(second, channels)
-    head.skip(*parts.UNREAD)
+    head.skip(*UNREAD)
     head.finish()
-    model.skip("type", *parts.UNREAD)
+    model.skip("type", *UNREAD)
     model.finish()
     return found
 
@@ -67,7 +67,7 @@ def architecture(config: Config, model: Section, classes: tuple[str, ...]) -> Re
 def names(built: RegionArchitecture) -> Rules:
     """What MMDetection calls our weights."""
     return (
-        *parts.names(len(built.backbone.stages)),
+        *parts.names(built.backbone),
         (r"rpn_head\.rpn_conv\.", r"rpn.convs.conv.0.0."),
         (r"rpn_head\.rpn_cls\.", r"rpn.convs.cls_logits."),
         (r"rpn_head\.rpn_reg\.", r"rpn.convs.bbox_pred."),
@@ -84,7 +84,7 @@ def _first_stage(rpn: Section, channels: int) -> Section:
     rpn.require("feat_channels", [channels], default=256)
     rpn.require("num_convs", [1], default=1)
     parts.check_coder(rpn, RPN_STDS, RPN_STDS)
-    rpn.skip(*LOSSES, *parts.UNREAD)
+    rpn.skip(*LOSSES, *UNREAD)
     anchors = rpn.section("anchor_generator")
     anchors.require("center_offset", [0.0], default=0.0)
     anchors.require("scales_per_octave", [1], default=1)
@@ -98,7 +98,7 @@ def _second_stage(head: Section, channels: int) -> None:
     head.require("in_channels", [channels], default=256)
     head.require("reg_class_agnostic", [False], default=False)
     parts.check_coder(head, HEAD_STDS, HEAD_STDS)
-    head.skip("roi_feat_size", *LOSSES, *parts.UNREAD)
+    head.skip("roi_feat_size", *LOSSES, *UNREAD)
     head.finish()
 
 
@@ -107,7 +107,7 @@ def _pooling(head: Section, channels: int) -> Section:
     extractor = head.section("bbox_roi_extractor")
     extractor.of_type("SingleRoIExtractor")
     extractor.require("out_channels", [channels])
-    extractor.skip("featmap_strides", "finest_scale", *parts.UNREAD)
+    extractor.skip("featmap_strides", "finest_scale", *UNREAD)
     layer = extractor.section("roi_layer")
     layer.of_type("RoIAlign")
     size = head.section("bbox_head").get("roi_feat_size", 7)

@@ -9,42 +9,10 @@ from typing import Any
 from detdistill.detectors.architecture import Preprocessing, Selection
 from detdistill.detectors.backbones import Backbone
 from detdistill.errors import UserError
+from detdistill.interop.mmdet import backbones
 from detdistill.interop.mmdet.config import Config
-from detdistill.interop.mmdet.section import Section
+from detdistill.interop.mmdet.section import UNREAD, Section
 from detdistill.interop.transfer import Rules
-
-UNREAD = ("init_cfg", "pretrained", "with_cp")
-"""How weights began, and how memory is saved."""
-
-
-def backbone(section: Section, first: int) -> Backbone:
-    """A ResNet or ResNeXt of which the stages from `first` on, counted from 0, are read."""
-    depth, read = section.get("depth"), tuple(section.get("out_indices", (0, 1, 2, 3)))
-    name = f"resnet{depth}"
-    if section.of_type("ResNet", "ResNeXt") == "ResNeXt":
-        name = f"resnext{depth}_{section.get('groups', 1)}x{section.get('base_width', 4)}d"
-    section.require("in_channels", [3], default=3)
-    section.require("strides", [(1, 2, 2, 2)], default=(1, 2, 2, 2))
-    section.require("dilations", [(1, 1, 1, 1)], default=(1, 1, 1, 1))
-    section.require("num_stages", [4], default=4)
-    section.require("conv_cfg", [None])
-    norm = section.section("norm_cfg", {"type": "BN"})
-    norm.of_type("BN", "SyncBN")
-    norm.require("eps", [1e-5], default=1e-5)
-    norm.skip("requires_grad", "momentum")
-    norm.finish()
-    section.skip("zero_init_residual", *UNREAD)
-    found = Backbone(
-        name=name,
-        width=section.get("base_channels", 64),
-        stages=tuple(stage + 1 for stage in read[first:]),
-        frozen_stages=max(section.get("frozen_stages", -1), 0),
-        frozen_norm=section.get("norm_eval", True),
-        style=section.require("style", ["pytorch", "caffe"], default="pytorch"),
-    )
-    section.require("stem_channels", [None, found.width])
-    section.finish()
-    return found
 
 
 def pyramid(section: Section, levels: int) -> tuple[int, int]:
@@ -119,10 +87,11 @@ def selection(section: Section) -> Selection:
     return found
 
 
-def names(levels: int, extra: int = 0) -> Rules:
-    """What MMDetection calls the weights of a backbone and of an FPN over `levels` stages."""
+def names(backbone: Backbone, extra: int = 0) -> Rules:
+    """What MMDetection calls the weights of a backbone and of an FPN over its stages."""
+    levels = len(backbone.stages)
     return (
-        (r"backbone\.", r"backbone."),
+        *backbones.names(backbone),
         (r"neck\.lateral_convs\.(\d+)\.conv\.", r"neck.fpn.inner_blocks.\1.0."),
         *(
             (rf"neck\.fpn_convs\.{levels + i}\.conv\.", rf"neck.fpn.extra_blocks.convs.{i}.")

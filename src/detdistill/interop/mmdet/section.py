@@ -7,6 +7,9 @@ from typing import Any
 
 from detdistill.errors import UserError
 
+UNREAD = ("init_cfg", "pretrained", "with_cp")
+"""Entries of any section: how weights began, and how memory is saved."""
+
 
 class Section:
     """A dictionary and its place in the config.

@@ -63,9 +63,20 @@ class OnnxDetector(nn.Module):
 
 
 def run(session: Any, images: Tensor, sizes: Tensor) -> dict[str, Tensor]:  # noqa: ANN401
-    """The outputs of a file by their names."""
+    """The outputs of a file by their names.
+
+    Raises:
+        UserError: onnxruntime cannot compute them.
+    """
     names = [output.name for output in session.get_outputs()]
-    found = session.run(names, {"images": images.cpu().numpy(), "sizes": sizes.cpu().numpy()})
+    inputs = {"images": images.cpu().numpy(), "sizes": sizes.cpu().numpy()}
+    try:
+        found = session.run(names, inputs)
+    except Exception as error:  # onnxruntime's errors have no common class
+        raise UserError(
+            f"onnxruntime cannot run the file on {tuple(images.shape)} images: "
+            f"{' '.join(str(error).split())}."
+        ) from error
     return {name: torch.from_numpy(value) for name, value in zip(names, found, strict=True)}
 
 

@@ -30,8 +30,11 @@ from detdistill.interop.onnx.suppression import translations
 Precision = Literal["fp32", "fp16", "int8"]
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 OPSET = 20
-EXAMPLE = (2, 3, 2 * PAD_MULTIPLE, 3 * PAD_MULTIPLE)
-"""The input that the exporter follows through the detector; all but the channels may change."""
+EXAMPLE = (2, 3, 9 * PAD_MULTIPLE, 13 * PAD_MULTIPLE)
+"""The input that the exporter follows through the detector; all but the channels may change.
+
+No level, up to stride 128, may have a single row or column: that would become a rule of the file.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
