@@ -20,6 +20,7 @@ from torch import Tensor
 from detdistill import data, detectors
 from detdistill.cli import ready, verbs
 from detdistill.detectors import Detector
+from detdistill.detectors.architecture import Points
 from detdistill.detectors.region_architecture import Proposing
 from detdistill.errors import UserError
 from detdistill.evaluate import detect, predict
@@ -33,6 +34,7 @@ CLASSES = data.open("shapes:tiny", "test").classes
 DENSE = ("gfl", "atss", "retinanet", "fcos")
 KINDS = ("fcos", "faster_rcnn", "deformable_detr")
 """One family of each kind of predictions."""
+FIVE_LEVELS = {"extra_levels": 2, "points": Points()}
 LESS = {
     "faster_rcnn": {"test_proposals": Proposing(per_level=60, per_image=80)},
     "deformable_detr": {"encoder_layers": 1, "decoder_layers": 2},
@@ -40,14 +42,17 @@ LESS = {
 """Settings that make a family quick to export."""
 
 
-def talkative(family: str, *, joint: bool = False) -> Detector:
-    """A detector without training that finds many objects of different scores."""
+def talkative(family: str, *, joint: bool = False, deep: bool = False) -> Detector:
+    """A detector without training that finds many objects of different scores.
+
+    `deep` gives a dense one as many levels as large detectors have.
+    """
     torch.manual_seed(0)
     architecture: Any = detectors.build(f"{family}-mini-w8", CLASSES).architecture
     less = LESS.get(family)
     if less is None:
         selection = replace(architecture.selection, per_level=150, joint=joint)
-        less = {"selection": selection, "tower_depth": 1, "extra_levels": 2}
+        less = {"selection": selection, "tower_depth": 1, **(FIVE_LEVELS if deep else {})}
     built: Any = detectors.from_architecture(replace(architecture, **less))
     with torch.no_grad():
         _embolden(built)
@@ -84,7 +89,9 @@ def ship(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     @cache
     def of_family(family: str) -> Path:
         folder = tmp_path_factory.mktemp(family)
-        checkpoint.save(talkative(family), folder / checkpoint.STUDENT, {"resize": (64, 96)})
+        checkpoint.save(
+            talkative(family, deep=True), folder / checkpoint.STUDENT, {"resize": (64, 96)}
+        )
         found = verbs.export(
             str(folder), out=str(folder / "model.onnx"), data="shapes:tiny", images=2
         )
