@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks.studies import (
     ablations,
     builtin,
+    classes,
     families,
     forking,
     markdown,
@@ -37,6 +38,7 @@ STUDIES: Mapping[str, tuple[Study, Budget]] = {
     "published": (builtin.published, LONG),
     "families": (families.study, SHORT),
     "pairs": (pairs.study, SHORT),
+    "classes": (classes.study, SHORT),
     "methods": (methods.study, SHORT),
     "ablations": (ablations.study, SHORT),
 }

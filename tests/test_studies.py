@@ -5,14 +5,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from benchmarks.studies import ablations, families, markdown, methods, pairs, record
+import torch
+from benchmarks.studies import ablations, classes, families, markdown, methods, pairs, record
 from benchmarks.studies.arms import arm
 from benchmarks.studies.budgets import SHORT
 from benchmarks.studies.ordering import verdict
 from benchmarks.studies.pool import Pool
 from benchmarks.studies.study import Results, Table
 
-from detdistill import recipes
+from detdistill import data, recipes
 from detdistill.train import experiment as experiments
 from detdistill.train.experiment import Experiment
 
@@ -165,3 +166,26 @@ def test_a_method_that_gains_nothing_is_tuned_on_the_tune_split_alone(
     assert published.arms[-1].name == "pkd, weights times 3"
     assert published.arms[-1].methods == {"pkd": {"weight": 18.0}}
     assert "AP on the tune split" in markdown.section(search, results)
+
+
+def test_the_teacher_of_eighty_classes_and_its_student_see_the_same(tmp_path: Path) -> None:
+    classes.write(tmp_path, "tiny", train=3, tune=1, test=1)
+    twelve = data.open("shapes:tiny", "train", limit=3)
+    eighty, five = (data.open(f"coco:{folder}", "train") for folder in classes.folders(tmp_path))
+    assert (len(eighty.classes), max(eighty.category_ids)) == (80, 90)
+    assert five.classes == classes.FIVE
+    for wanted, theirs, mine in zip(twelve, eighty, five, strict=True):
+        names = [twelve.classes[label] for label in wanted.labels]
+        assert [eighty.classes[label] for label in theirs.labels] == names
+        known = [name for name in names if name in classes.FIVE]
+        assert [five.classes[label] for label in mine.labels] == known
+        torch.testing.assert_close(theirs.boxes, wanted.boxes)
+        assert torch.equal(theirs.image, mine.image)
+
+
+def test_a_student_alone_has_no_map_of_classes(results: Results) -> None:
+    classes.folders(results.pool.root)[1].mkdir(parents=True)
+    full, partly = next(classes.study(SHORT, results))
+    alone, taught = (partly.experiment(row, 0, results.pool) for row in partly.rows[:2])
+    assert full.experiment(full.rows[0], 0, results.pool) == alone
+    assert taught.class_map == dict.fromkeys(classes.UNKNOWN)

@@ -80,7 +80,7 @@ def _against_alone(table: Table, arm: Arm, results: Results) -> tuple[str, str]:
     if arm.name == ALONE or aps is None or alone is None:
         return "", ""
     gain = spread([a - b for a, b in zip(aps, alone, strict=True)])
-    best = _teacher_ap(table, results) if table.split == "test" else None
+    best = _teacher_ap(table, results) if table.split == "test" and table.rated else None
     closed = None if best is None else gap_closed(mean(aps) / 100, mean(alone) / 100, best / 100)
     return gain, "" if closed is None else f"{closed:.0%}"
 

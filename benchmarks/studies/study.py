@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -34,6 +34,8 @@ class Table:
     title: str
     student: Experiment
     teacher: Experiment | None = None
+    class_map: Mapping[str, str | None] = field(default_factory=dict)
+    """Of the teacher's classes to the student's, beside equal names."""
     arms: tuple[Arm, ...] = ()
     """Rows below the student alone."""
     published_alone: float | None = None
@@ -42,6 +44,9 @@ class Table:
     """Where the published numbers stand; the table is then asked whether their order holds."""
     note: str = ""
     """A paragraph below the table."""
+    rated: bool = True
+    """Whether the teacher's AP is of the student's classes, so that a share of the gap between the
+    two says something."""
     split: Literal["tune", "test"] = "test"
     """What AP is of; `tune` is for choosing settings, with the first seed alone."""
 
@@ -63,7 +68,9 @@ class Table:
         if not arm.methods or self.teacher is None:
             return chosen
         teacher = str(pool.folder(self.teacher))
-        return replace(chosen, teacher=teacher, methods=dict(arm.methods))
+        return replace(
+            chosen, teacher=teacher, class_map=dict(self.class_map), methods=dict(arm.methods)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -66,6 +66,8 @@ class DryRun:
     """Where the student's first weights come from."""
     images: int
     """Training images."""
+    classes: tuple[str, ...]
+    """Which classes the teacher knows, in words; nothing if they are the student's."""
     parameters: Mapping[str, int]
     """Of the student, of the teacher, and of the methods' own layers."""
     pairs: tuple[Pair, ...]
@@ -127,6 +129,7 @@ def _tried(experiment: Experiment, parts: Assembly) -> DryRun:
     return DryRun(
         origin=parts.origin,
         images=len(parts.data),
+        classes=tuple(parts.classes.in_words()) if parts.classes else (),
         parameters=_parameters(parts),
         pairs=pairs,
         terms=_terms(found),
@@ -171,9 +174,9 @@ def _wait(trainer: Trainer) -> None:
 
 def _pairs(parts: Assembly, batch: Batch) -> Iterator[Pair]:
     """Neck levels, and what the methods read of towers, encoder and backbone."""
-    reads = parts.step.reads
-    student = _maps(_output(parts.student, batch, reads))
-    teacher = _maps(_output(parts.teacher, batch, reads)) if parts.teacher else {}
+    output = _output(parts.student, batch, parts.step.reads)
+    student = _maps(output)
+    teacher = _maps(parts.step.taught(batch, output.neck)) if parts.teacher else {}
     for what in dict.fromkeys([*student, *teacher]):
         levels = zip_longest(student.get(what, ()), teacher.get(what, ()))
         for level, (mine, other) in enumerate(levels):

@@ -13,6 +13,8 @@ import yaml
 from PIL import Image
 from tests.cli.terminal import MICRO, SOURCE, detdistill
 
+from detdistill import detectors
+from detdistill.data.scenes import CLASSES
 from detdistill.interop import checkpoint
 
 
@@ -86,6 +88,34 @@ def test_doctor_shows_pairs_and_shares_and_writes_nothing(teacher: Path, tmp_pat
     assert "crosskd/cls" in done.out
     assert "share of gradient" in done.out
     assert not list(tmp_path.iterdir())
+
+
+@pytest.fixture(scope="module")
+def of_eighty(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained teacher of eighty classes, those of `shapes` among them but one."""
+    names = [*(f"other {number}" for number in range(69)), "Solid_Circle", *reversed(CLASSES[2:])]
+    file = tmp_path_factory.mktemp("teachers") / "eighty.safetensors"
+    checkpoint.save(detectors.build("gfl-mini-w16", names), file)
+    return file
+
+
+def test_a_teacher_of_eighty_classes_teaches_the_classes_in_common(
+    of_eighty: Path, tmp_path: Path
+) -> None:
+    words = ["--teacher", of_eighty, "--method", "kd", "--out", tmp_path / "run"]
+    done = detdistill("distill", *MICRO, *words, "--class_map", "{hollow star: null}")
+    assert done.code == 0, done.err
+    assert "10 of the student's 12 classes are among the teacher's 80: Solid_Circle is" in done.err
+    assert "does not know striped circle, hollow star" in done.err
+    card = json.loads((tmp_path / "run" / "student.json").read_text())
+    assert len(card["teacher_classes"]) == 10
+    assert card["teacher_classes"]["Solid_Circle"] == "solid circle"
+
+
+def test_a_detector_is_not_evaluated_on_classes_that_it_does_not_know(of_eighty: Path) -> None:
+    done = detdistill("evaluate", of_eighty, "--data", "shapes:tiny")
+    assert done.code == 2
+    assert "it does not know striped circle" in done.err
 
 
 def test_ctrl_c_leaves_a_run_and_says_how_to_go_on(tmp_path: Path) -> None:

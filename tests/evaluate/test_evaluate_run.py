@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from detdistill.errors import UserError
-from detdistill.evaluate import detect, evaluate_detector, predict
+from detdistill.evaluate import detect, evaluate_detector, predict, unasked
 from detdistill.evaluate.run import PREDICTIONS, evaluating
 from detdistill.structures import Detections, DetectorOutput, Reads, Spec
 
@@ -51,7 +51,7 @@ class Squares:
                 {
                     "id": i + 1,
                     "image_id": 100 + i,
-                    "category_id": self.category_ids[i % 2],
+                    "category_id": Squares.category_ids[i % 2],
                     "bbox": [5, 10, 20, 20],
                     "area": 400,
                     "iscrowd": 0,
@@ -182,9 +182,28 @@ def test_channels_last_finds_the_same() -> None:
     assert predict(SquareFinder(), Squares(), channels_last=True) == plain
 
 
-def test_a_detector_with_other_classes_is_refused() -> None:
+def test_detections_get_the_data_sets_class_of_the_same_name() -> None:
     dataset = Squares()
-    dataset.classes = ("bright", "dark")
+    dataset.classes, dataset.category_ids = ("Bright", "dark"), (7, 40)
 
-    with pytest.raises(UserError, match="Detector: dark, bright; data set: bright, dark"):
+    assert predict(SquareFinder(), dataset) == predict(SquareFinder(), Squares())
+    assert unasked(SquareFinder(), dataset) is None
+
+
+def test_detections_of_other_classes_are_left_out_and_that_is_said() -> None:
+    dataset = Squares()
+    dataset.classes, dataset.category_ids = ("bright",), (7,)
+
+    found = predict(SquareFinder(), Squares())
+    kept = [detection for detection in found if detection["category_id"] == 7]
+    assert 0 < len(kept) < len(found)
+    assert predict(SquareFinder(), dataset) == kept
+    assert "does not have dark:" in str(unasked(SquareFinder(), dataset))
+
+
+def test_a_detector_that_does_not_know_a_class_is_refused() -> None:
+    dataset = Squares()
+    dataset.classes = ("brigth", "dark")
+
+    with pytest.raises(UserError, match=r"does not know brigth;.*Nearest: its 'bright' and 'brig"):
         predict(SquareFinder(), dataset)

@@ -30,6 +30,8 @@ def show_dry_run(run: DryRun) -> None:
         ("maps compared", "student", "teacher"),
         [(pair.what, _size(pair.student), _size(pair.teacher)) for pair in run.pairs],
     )
+    for line in run.classes:
+        tables.say(f"\n{line}")
     tables.say("")
     tables.show(
         ("loss at step 0", "value", "gradient norm", "share of gradient"),

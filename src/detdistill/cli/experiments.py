@@ -26,6 +26,9 @@ PURPOSES = {
     "doctor": "Prints the environment; with any option of 'distill', also tries one step of it.",
 }
 
+OF_THE_TEACHER = ("teacher", "class_map", "teacher_scale")
+"""Fields of an experiment without which it is a plain training."""
+
 METHOD_HELP = (
     "methods joined by a plus, as crosskd+pkd; each adds options of its own, which --help shows "
     "when --method is given"
@@ -55,7 +58,7 @@ def from_arguments(command: str, arguments: Sequence[str]) -> Request:
     written = read(recipe=first.recipe, config=first.config)
     values, methods = split_methods(written, first.method)
     if command == "train":
-        _refuse_teacher({"teacher": first.teacher or values.pop("teacher", None)}, methods)
+        _refuse_teacher(values, methods, teacher=first.teacher)
     refuse_options_of_other_methods(arguments, methods)
     parser = _parser(command, methods)
     _preset(parser, values, origin=first.config or f"recipe {first.recipe}")
@@ -84,9 +87,12 @@ def default_folder(experiment: Experiment) -> Path:
     return Path("runs") / re.sub(r"[^\w.+-]+", "-", name)
 
 
-def _refuse_teacher(values: dict[str, Any], methods: Sequence[str]) -> None:
+def _refuse_teacher(
+    values: dict[str, Any], methods: Sequence[str], *, teacher: str | None = None
+) -> None:
     """A run file of `train` says `teacher: null`; anything else belongs to `distill`."""
-    if values.pop("teacher", None) or values.pop("method", None) or methods:
+    given = [values.pop(name, None) for name in (*OF_THE_TEACHER, "method")]
+    if teacher or any(given) or methods:
         raise UserError("'train' has no teacher and no methods: use 'detdistill distill'.")
 
 
@@ -108,7 +114,7 @@ def _parser(command: str, methods: Iterable[str]) -> Parser:
     parser = Parser(command, purpose=PURPOSES[command], usage=USAGES[command])
     _add_run_options(parser)
     if command == "train":
-        parser.add_class_arguments(Experiment, None, skip={"methods", "teacher"})
+        parser.add_class_arguments(Experiment, None, skip={"methods", *OF_THE_TEACHER})
     else:
         parser.add_argument("--method", default="", help=METHOD_HELP)
         parser.add_class_arguments(Experiment, None, skip={"methods"})
@@ -142,7 +148,7 @@ def _preset(parser: Parser, values: Settings, *, origin: str) -> None:
         checked = parser.parse_object(dict(values), defaults=True)
     except UserError as error:
         raise UserError(f"{origin}: {error}") from error
-    parser.set_defaults(dict(flat(checked.as_dict())))
+    parser.set_defaults(dict(flat(checked.as_dict(), whole=("class_map",))))
 
 
 def _request(values: dict[str, Any], methods: Sequence[str]) -> Request:

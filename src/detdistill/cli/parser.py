@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any, NoReturn
 
@@ -91,11 +91,13 @@ class _Peek(argparse.ArgumentParser):
         raise UserError(message.removeprefix("argument ") + ".")
 
 
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """`{"optimizer": {"lr": 1}}` -> `optimizer.lr` and 1."""
+def flat(
+    values: Mapping[str, Any], whole: Collection[str] = (), prefix: str = ""
+) -> Iterator[tuple[str, Any]]:
+    """`{"optimizer": {"lr": 1}}` -> `optimizer.lr` and 1; mappings in `whole` stay as they are."""
     for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
+        if isinstance(value, Mapping) and key not in whole:
+            yield from flat(value, whole, f"{prefix}{key}.")
         else:
             yield prefix + key, value
 

@@ -117,7 +117,7 @@ def evaluate(
     """
     from detdistill import data as datasets
     from detdistill.cli import ready
-    from detdistill.evaluate import evaluate_detector, voc
+    from detdistill.evaluate import evaluate_detector, unasked, voc
 
     if out:
         require_writable(Path(out))
@@ -129,7 +129,7 @@ def evaluate(
         "data": data,
         "split": split,
         "images": len(dataset),
-        "notes": list(dataset.notes),
+        "notes": [*dataset.notes, *filter(None, [unasked(detector, dataset)])],
     }
     if out:
         write_json(Path(out), found)

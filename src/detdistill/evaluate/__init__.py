@@ -1,7 +1,14 @@
 """How good a detector is (COCO's numbers), how large and how fast."""
 
 from detdistill.evaluate.coco import Metrics, evaluate
-from detdistill.evaluate.run import Detector, best_device, detect, evaluate_detector, predict
+from detdistill.evaluate.run import (
+    Detector,
+    best_device,
+    detect,
+    evaluate_detector,
+    predict,
+    unasked,
+)
 from detdistill.evaluate.speed import facts
 
 __all__ = [
@@ -13,4 +20,5 @@ __all__ = [
     "evaluate_detector",
     "facts",
     "predict",
+    "unasked",
 ]

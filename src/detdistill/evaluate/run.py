@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
+from detdistill import classes
 from detdistill.errors import UserError
 from detdistill.evaluate import coco
 from detdistill.structures import Detections, Reads, Spec
@@ -116,7 +117,8 @@ def predict(
     The detector keeps its device and is left in the mode it was in; random states do not change.
 
     Args:
-        detector: its classes must be the data set's.
+        detector: it must know the data set's classes, by their names; of others, what it finds is
+            left out.
         dataset: images are read in their order.
         batch_size: images at a time.
         workers: processes that load images; 0 loads them here.
@@ -124,9 +126,9 @@ def predict(
         progress: is told the number of images done since the last call.
 
     Raises:
-        UserError: the detector knows other classes than the data set.
+        UserError: the detector does not know a class of the data set.
     """
-    _check_classes(detector.spec.classes, dataset.classes)
+    categories = _categories(detector, dataset)
     loader: DataLoader[Any] = DataLoader(
         dataset,  # type: ignore[arg-type]  # a protocol, not the loader's own class
         batch_size=batch_size,
@@ -141,7 +143,7 @@ def predict(
             images = [sample.image for sample in samples]
             canvas = max(sample.canvas for sample in samples)
             found = detect(detector, images, channels_last=channels_last, canvas=canvas)
-            results += _results(found, samples, originals, dataset.category_ids)
+            results += _results(found, samples, originals, categories)
             if progress:
                 progress(len(samples))
     return results
@@ -180,17 +182,21 @@ def evaluating(detector: Detector) -> Iterator[None]:
             module.training = mode
 
 
-def _check_classes(detector: Sequence[str], dataset: Sequence[str]) -> None:
-    if tuple(detector) != tuple(dataset):
-        raise UserError(
-            f"The detector's classes are not the data set's. Detector: {_listed(detector)}; "
-            f"data set: {_listed(dataset)}. Evaluate it on data with its classes, in their order."
-        )
+def unasked(detector: Detector, dataset: Dataset) -> str | None:
+    """A remark on classes that a detector knows and the data set does not have."""
+    extra = classes.match(detector.spec.classes, dataset.classes).extra
+    if not extra:
+        return None
+    return f"the data does not have {classes.listed(extra)}: what was found of these is left out"
 
 
-def _listed(names: Sequence[str], most: int = 8) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
+def _categories(detector: Detector, dataset: Dataset) -> dict[int, int]:
+    """The category in the ground truth for each class number of the detector that has one."""
+    found = classes.match(detector.spec.classes, dataset.classes)
+    if found.missing:
+        said = classes.other_classes("The detector", found)
+        raise UserError(f"{said} Evaluate it on data whose classes it knows.")
+    return {theirs: dataset.category_ids[mine] for theirs, mine in found.pairs}
 
 
 def _stack(images: Sequence[Tensor], canvas: int) -> tuple[Tensor, Tensor]:
@@ -206,7 +212,7 @@ def _results(
     found: Detections,
     samples: Sequence[Sample],
     originals: Mapping[int, Mapping[str, Any]],
-    category_ids: Sequence[int],
+    categories: Mapping[int, int],
 ) -> list[dict[str, Any]]:
     """One COCO result per detection, image by image, best first."""
     scales = torch.stack([_scale(sample, originals[sample.id]) for sample in samples])
@@ -221,9 +227,10 @@ def _results(
         strict=True,
     )
     return [
-        {"image_id": image, "category_id": category_ids[label], "bbox": box, "score": score}
+        {"image_id": image, "category_id": categories[label], "bbox": box, "score": score}
         for image, count, *columns in rows
         for label, box, score in zip(*(column[:count] for column in columns), strict=True)
+        if label in categories
     ]
 
 

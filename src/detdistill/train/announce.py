@@ -62,10 +62,16 @@ def _teaching(experiment: Experiment, assembly: Assembly) -> list[str]:
         unused = f"; {experiment.teacher} is not used" if experiment.teacher else ""
         return [f"no method, so no teacher{unused}"]
     return [
-        f"teacher {experiment.teacher}: {_size(assembly.teacher)}, frozen",
+        f"teacher {experiment.teacher}: {_size(assembly.teacher)}, frozen{_scale(experiment)}",
+        *(assembly.classes.in_words() if assembly.classes else ()),
         *(f"method {name}: {method.extra_repr()}" for name, method in assembly.methods.items()),
         *(f"note: {reason}" for reason in combine.conflicts(assembly.methods)),
     ]
+
+
+def _scale(experiment: Experiment) -> str:
+    factor = experiment.teacher_scale
+    return f", sees pictures {factor:g} times as large" if factor else ""
 
 
 def _optimizer(experiment: Experiment) -> str:

@@ -6,7 +6,8 @@ import warnings
 from dataclasses import dataclass, replace
 from functools import cached_property
 
-from detdistill import data
+from detdistill import classes, data
+from detdistill.classes import ClassMatch
 from detdistill.data import Augmenter, Dataset, Resize
 from detdistill.detectors import Detector
 from detdistill.errors import UserError
@@ -35,6 +36,8 @@ class Assembly:
     """Where the student's first weights come from, in words."""
     teacher: Detector | None
     """None without methods, too."""
+    classes: ClassMatch | None
+    """The data's classes among the teacher's; None without a teacher."""
     methods: dict[str, Method]
     step: TrainStep
     """Holds student, teacher and methods."""
@@ -50,16 +53,16 @@ def build(experiment: Experiment) -> Assembly:
 
     Raises:
         UserError: a name is unknown, a checkpoint, pretrained weights or a folder are missing,
-            teacher or student know other classes than the data, or a method does not fit the pair.
+            the student knows other classes than the data or the teacher none of them, or a method
+            does not fit the pair.
     """
     methods = parse_methods(experiment)
     teacher = _teacher(experiment) if methods else None
     weights = start.weights_of(experiment)
     dataset = data.open(experiment.data, "train", experiment.images, skippable=experiment.skippable)
-    if teacher is not None:
-        _check_classes("teacher", str(experiment.teacher), teacher, dataset)
+    found = None if teacher is None else _common(experiment, teacher, dataset)
     student, origin = start.student(experiment, tuple(dataset.classes), weights)
-    _check_classes("student", experiment.student, student, dataset)
+    _check_classes(experiment.student, student, dataset)
     return Assembly(
         data=dataset,
         change=augmenter(experiment),
@@ -68,8 +71,16 @@ def build(experiment: Experiment) -> Assembly:
         student=student,
         origin=origin,
         teacher=teacher,
+        classes=found,
         methods=methods,
-        step=TrainStep(student, teacher, methods, seed=experiment.seed),
+        step=TrainStep(
+            student,
+            teacher,
+            methods,
+            classes=found,
+            teacher_scale=experiment.teacher_scale or 1.0,
+            seed=experiment.seed,
+        ),
     )
 
 
@@ -123,18 +134,20 @@ def _teacher(experiment: Experiment) -> Detector:
     return checkpoint.load(experiment.teacher)
 
 
-def _check_classes(role: str, name: str, detector: Detector, dataset: Dataset) -> None:
-    mine, wanted = detector.spec.classes, dataset.classes
-    if tuple(mine) == tuple(wanted):
-        return
-    missing = [c for c in wanted if c not in mine]
-    extra = [c for c in mine if c not in wanted]
-    parts = [
-        f"{what} {', '.join(names[:5])}{' ...' if len(names) > 5 else ''}"  # noqa: PLR2004
-        for what, names in (("it does not know", missing), ("the data does not have", extra))
-        if names
-    ] or ["their order differs"]
-    raise UserError(
-        f"The {role} {name} was trained on other classes than the data: {'; '.join(parts)}. "
-        f"Choose a {role} for these {len(wanted)} classes."
-    )
+def _common(experiment: Experiment, teacher: Detector, dataset: Dataset) -> ClassMatch:
+    """The data's classes among the teacher's."""
+    found = classes.match(teacher.spec.classes, dataset.classes, experiment.class_map)
+    if not found.pairs:
+        said = classes.other_classes(f"The teacher {experiment.teacher}", found)
+        raise UserError(
+            f"{said} Say which of its classes stands for which with class_map, or choose a "
+            "teacher that knows one of the data's."
+        )
+    return found
+
+
+def _check_classes(name: str, student: Detector, dataset: Dataset) -> None:
+    found = classes.match(student.spec.classes, dataset.classes)
+    if student.spec.classes != tuple(dataset.classes):
+        said = classes.other_classes(f"The student {name}", found)
+        raise UserError(f"{said} Choose a student for these {len(dataset.classes)} classes.")

@@ -64,6 +64,12 @@ class Experiment:
     those of a pretrained ResNet do, or as a checkpoint has it."""
     teacher: str | None = None
     """Checkpoint: a run folder or a `.safetensors` file."""
+    class_map: dict[str, str | None] = field(default_factory=dict)
+    """Which of the teacher's classes stands for which of the data's, such as `{person: human}`, and
+    null for none; the other classes are matched by name."""
+    teacher_scale: float | None = None
+    """How many times larger than the student the teacher sees the pictures, 0.25 to 4; None for as
+    large."""
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Method names and their hyper-parameters; empty trains without distillation."""
     images: int | None = None
@@ -130,6 +136,9 @@ def check(experiment: Experiment) -> None:
     _require(1 <= shorter <= longer, "resize", experiment.resize, wanted)
     _check_letterbox(experiment)
     check_augmentation(experiment.augment, resize=experiment.resize, letterbox=experiment.letterbox)
+    scale = experiment.teacher_scale
+    wanted = "between 0.25 and 4, or null"
+    _require(scale is None or 0.25 <= scale <= 4, "teacher_scale", scale, wanted)  # noqa: PLR2004
     _check_optimizer(experiment.optimizer)
     if experiment.methods and experiment.teacher is None:
         raise UserError(

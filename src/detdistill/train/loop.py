@@ -352,6 +352,7 @@ class _Run:
         return {
             "origin": self.assembly.origin,
             "teacher": self.assembly.teacher_fingerprint,
+            "teacher_classes": self.assembly.classes and self.assembly.classes.names,
             "methods": experiments.to_dict(self.experiment)["methods"],
             "data": self.experiment.data,
             **experiments.sizes(self.experiment),

@@ -9,17 +9,23 @@ import torch
 from torch import Tensor, nn
 from torch import distributed as dist
 
+from detdistill.classes import ClassMatch
 from detdistill.detectors import Detector
 from detdistill.methods import Method, combine
 from detdistill.structures import (
     EVERYTHING,
     AnyHead,
     Batch,
+    DetectorOutput,
+    Levels,
     Reads,
+    Spec,
     Step,
 )
 from detdistill.train.boundary import handed_over
+from detdistill.train.common_classes import CommonClasses
 from detdistill.train.frozen import Frozen
+from detdistill.train.other_scale import OtherScale
 from detdistill.train.seeds import derived
 
 Losses = dict[str, Tensor]
@@ -39,6 +45,8 @@ class TrainStep(nn.Module):
         student: the detector to be trained.
         teacher: the detector to learn from; it is frozen. Not used without methods.
         methods: by the name that their losses carry. Their `setup` is called here.
+        classes: the student's among the teacher's; None if class k of one is class k of the other.
+        teacher_scale: how many times larger than the student the teacher sees the pictures.
         seed: what the methods' own parameters start from; the global random state stays as it is.
 
     Raises:
@@ -51,20 +59,28 @@ class TrainStep(nn.Module):
         teacher: Detector | None = None,
         methods: Mapping[str, Method] | None = None,
         *,
+        classes: ClassMatch | None = None,
+        teacher_scale: float = 1.0,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.student = student
         self.methods = nn.ModuleDict(methods)
         self.teacher: Frozen | None = None
+        self.common: CommonClasses | None = None
+        self.scale: OtherScale | None = None
         self.reads = Reads()
         if methods:
             if teacher is None:
                 raise ValueError("methods need a teacher")
             self.teacher = Frozen(teacher)
+            if classes is not None and not classes.is_by_number:
+                self.common = CommonClasses(classes)
+            if teacher_scale != 1:
+                self.scale = OtherScale(teacher_scale, teacher.spec, student.spec)
             with torch.random.fork_rng(devices=[]):
                 torch.default_generator.manual_seed(derived(seed, "methods"))
-                self.reads = combine.setup(methods, teacher.spec, student.spec)
+                self.reads = self._set_up(methods, teacher.spec, student.spec)
 
     def forward(self, batch: Batch, index: int = 0, progress: float = 0.0) -> Losses:
         """All losses of a batch.
@@ -82,12 +98,12 @@ class TrainStep(nn.Module):
         named = {f"{TASK}/{name}": loss for name, loss in losses.items()}
         if self.teacher is None:
             return named
-        taught = self.teacher(batch.images, truth.sizes, self.reads)
+        taught = self.taught(batch, output.neck)
         with torch.autocast(batch.images.device.type, enabled=False):
             step = Step(
                 truth=truth,
                 student=output,
-                teacher=handed_over(taught),
+                teacher=taught,
                 targets=targets,
                 student_head=cast("AnyHead", self.student.head),
                 teacher_head=self.teacher.head,
@@ -95,7 +111,28 @@ class TrainStep(nn.Module):
                 progress=progress,
                 world_mean=world_mean,
             )
-            return named | self._distil(step)
+            return named | self._distil(self.common(step) if self.common else step)
+
+    def taught(self, batch: Batch, neck: Levels) -> DetectorOutput:
+        """What the teacher says of a batch, for a student whose neck has these maps."""
+        if self.teacher is None:
+            raise LookupError("without methods, the teacher is not held")
+        images, sizes = batch.images, batch.truth.sizes
+        if self.scale is None:
+            return handed_over(self.teacher(images, sizes, self.reads))
+        output = handed_over(self.teacher(*self.scale.pictures(images, sizes), self.reads))
+        return self.scale.output(output, neck)
+
+    def _set_up(self, methods: Mapping[str, Method], teacher: Spec, student: Spec) -> Reads:
+        """Fits the methods to the two detectors as they will see them; returns what they read."""
+        if self.scale:
+            teacher = self.scale.spec
+        if self.common:
+            teacher, student = map(self.common.spec, (teacher, student))
+        reads = combine.setup(methods, teacher, student)
+        if self.scale:
+            self.scale.check(methods)
+        return reads
 
     def _distil(self, step: Step) -> Losses:
         return {
