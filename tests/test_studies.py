@@ -185,7 +185,7 @@ def test_the_teacher_of_eighty_classes_and_its_student_see_the_same(tmp_path: Pa
 
 def test_a_student_alone_has_no_map_of_classes(results: Results) -> None:
     classes.folders(results.pool.root)[1].mkdir(parents=True)
-    full, partly = next(classes.study(SHORT, results))
+    *_, (full, partly) = classes.study(SHORT, results)
     alone, taught = (partly.experiment(row, 0, results.pool) for row in partly.rows[:2])
     assert full.experiment(full.rows[0], 0, results.pool) == alone
     assert taught.class_map == dict.fromkeys(classes.UNKNOWN)

@@ -82,8 +82,9 @@ def study(budget: Budget, results: Results) -> Iterator[list[Table]]:
     )
     silent: dict[str, str | None] = dict.fromkeys(UNKNOWN)
     three = replace(table, title="Three classes of five from eighty", class_map=silent)
-    rows = [arm(name) for name in ("kd", "crosskd", "pkd")]
-    yield [fitting(each, rows) for each in (table, three)]
+    full, partly = (fitting(each, map(arm, ("kd", "crosskd", "pkd"))) for each in (table, three))
+    yield [full]
+    yield [full, partly]
 
 
 def _names(content: Content) -> dict[int, str]:

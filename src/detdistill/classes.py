@@ -57,7 +57,7 @@ class ClassMatch:
 
     def in_words(self) -> list[str]:
         """Which classes of a student are among a teacher's, unless the lists are the same."""
-        if self.theirs == self.mine:
+        if self.theirs == self.mine and not self.missing:
             return []
         renamed = [f"{their} is {my}" for their, my in self.names.items() if their != my]
         words = (
@@ -109,7 +109,7 @@ def other_classes(detector: str, found: ClassMatch) -> str:
     """
     sides = (("it does not know", found.missing), ("the data does not have", found.extra))
     parts = [f"{what} {listed(names)}" for what, names in sides if names]
-    said = "; ".join(parts or ["their order differs"])
+    said = "; ".join(parts or ["their order or spelling differs"])
     return f"{detector} was trained on other classes than the data: {said}.{_hint(found)}"
 
 
@@ -127,7 +127,7 @@ def _checked(
     for kind, names, known in (("teacher", given, theirs), ("student", wanted, mine)):
         for name in names:
             if name not in known:
-                raise unknown_name(f"class of the {kind} in class_map,", name, known)
+                raise unknown_name(f"class of the {kind} (class_map)", name, known)
     for name, count in Counter(wanted).items():
         if count > 1:
             raise UserError(

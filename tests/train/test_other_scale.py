@@ -88,10 +88,9 @@ def test_pictures_and_their_sizes_grow_together() -> None:
     assert images[..., 61:, 73:].max() == 0
 
 
-def losses_of(name: str, **settings: float) -> Losses:
+def losses_of(name: str, family: str = "gfl", **settings: float) -> Losses:
     torch.manual_seed(0)
-    student = detectors.build("gfl-mini-w8", CLASSES)
-    teacher = detectors.build("gfl-mini-w16", CLASSES)
+    student, teacher = (detectors.build(f"{family}-mini-w{w}", CLASSES) for w in (8, 16))
     return TrainStep(student, teacher, {name: methods.find(name)()}, **settings)(batch())  # type: ignore[arg-type]
 
 
@@ -105,6 +104,12 @@ def test_the_neck_is_imitated_at_another_scale() -> None:
     for name, loss in double.items():
         assert loss.isfinite()
         assert torch.equal(loss, plain[name]) == name.startswith("task/")
+
+
+def test_a_second_stage_looks_at_the_neck_in_the_students_geometry() -> None:
+    for name, loss in losses_of("crosskd", "faster_rcnn", teacher_scale=2.0).items():
+        assert loss.isfinite()
+        assert loss > 0, name
 
 
 @pytest.mark.parametrize(
