@@ -491,7 +491,10 @@ def local_mean(value: Tensor) -> Tensor:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Step:
-    """All that one training step knows: the input of every method."""
+    """All that one training step knows: the input of every method.
+
+    Both detectors know the same classes here, in one order, whatever they were trained on.
+    """
 
     truth: Truth
     student: DetectorOutput
