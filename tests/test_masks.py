@@ -6,9 +6,11 @@ from functools import partial
 import pytest
 import torch
 from torch import Tensor
+from torchvision.ops import nms
 
 from detdistill import boxes, masks
 from detdistill.masks import exact
+from detdistill.masks.order import BLOCK
 from detdistill.structures import Truth
 
 
@@ -85,13 +87,19 @@ def test_survivors_are_those_of_the_plain_loop(seed: int, step: float) -> None:
             assert kept[image].nonzero().flatten().tolist() == wanted
 
 
-def test_survivors_are_those_of_torchvision() -> None:
-    nms = pytest.importorskip("torchvision.ops").nms
-    torch.manual_seed(0)
-    ranked = random_boxes(1, 60)
-    kept = masks.survivors(ranked, torch.ones(1, 60).bool(), 0.4, 60)
-    wanted = nms(ranked[0], torch.arange(60, 0, -1.0).double(), 0.4)
-    assert kept[0].nonzero().flatten().tolist() == sorted(wanted.tolist())
+@pytest.mark.parametrize("step", [0.0, 2.0])
+@pytest.mark.parametrize("count", [5, 40, 3 * BLOCK])
+def test_survivors_of_many_blocks_are_those_of_torchvision(step: float, count: int) -> None:
+    torch.manual_seed(count)
+    many = 3 * BLOCK - 7
+    ranked, alive = random_boxes(4, many, step=step), torch.rand(4, many) < 0.7
+    ranked[3], alive[3] = ranked[3, :1], alive[3].flip(0)
+    kept = masks.survivors(ranked, alive, 0.4, count)
+    for image in range(4):
+        rows = alive[image].nonzero().flatten()
+        falling = torch.arange(len(rows), 0, -1.0).double()
+        wanted = rows[nms(ranked[image, rows], falling, 0.4)].sort().values[:count]
+        assert torch.equal(kept[image].nonzero().flatten(), wanted)
 
 
 def weak(lag: list[float], *, nms: str, boxes_of: Tensor | None = None) -> list[int]:

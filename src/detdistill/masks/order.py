@@ -11,7 +11,10 @@ from torch.nn import functional as F
 
 from detdistill import boxes
 from detdistill.masks.exact import exact, upright
-from detdistill.structures import Levels, unflatten
+from detdistill.structures import Levels, take, unflatten
+
+BLOCK = 128
+"""Boxes that are suppressed at a time."""
 
 
 def count_of(fraction: float, total: int) -> int:
@@ -50,6 +53,8 @@ def by_group(function: Callable[..., Tensor], sizes: Sequence[int], *maps: Tenso
 def survivors(ranked: Tensor, alive: Tensor, threshold: float, count: int) -> Tensor:
     """Greedy suppression of overlapping boxes, stopped after a number of survivors.
 
+    Looks at a block of boxes at a time, and at no more blocks than it takes to find so many.
+
     Args:
         ranked: (B, P, 4) boxes, best first.
         alive: (B, P) bool: which take part.
@@ -59,24 +64,32 @@ def survivors(ranked: Tensor, alive: Tensor, threshold: float, count: int) -> Te
     Returns:
         (B, P) bool: the survivors, in the order of `ranked`.
     """
-    corners = upright(exact(ranked)).movedim(-1, 0).contiguous()  # (4, B, P)
-    low, high = corners.chunk(2)
-    area = _product(high - low)
+    corners = upright(exact(ranked))
     kept = torch.zeros_like(alive)
-    for _ in range(count):
-        first = alive.byte().argmax(dim=1, keepdim=True)  # (B, 1)
-        kept = kept.scatter(1, first, kept.gather(1, first) | alive.gather(1, first))
-        best_low, best_high = corners.gather(2, first.expand(4, -1, -1)).chunk(2)
-        shared = torch.minimum(high, best_high) - torch.maximum(low, best_low)
-        overlap = _product(shared.clamp(min=0))
-        union = (area + area.gather(1, first) - overlap).clamp(min=boxes.EPS)
-        alive = alive & ~kept & (overlap / union <= threshold)
+    last = int((alive * torch.arange(1, alive.shape[1] + 1, device=alive.device)).max())
+    for start in range(0, last, BLOCK):
+        found = kept.sum(dim=1)
+        if int(found.min()) >= count:
+            break
+        block = corners[:, start : start + BLOCK]
+        better = ranking(kept.byte())[:, : int(found.max())]
+        taken = boxes.pairwise_iou(block, take(corners, better)) > threshold
+        free = ~(taken & take(kept, better).unsqueeze(1)).any(dim=2)
+        overlaps = boxes.pairwise_iou(block, block) > threshold
+        kept[:, start : start + BLOCK] = _greedy(alive[:, start : start + BLOCK] & free, overlaps)
+    return kept & (kept.cumsum(dim=1) <= count)
+
+
+def _greedy(alive: Tensor, overlaps: Tensor) -> Tensor:
+    """The boxes (B, n) that overlap, (B, n, n) bool, no survivor before them.
+
+    A round settles every box whose better neighbours are settled, so few rounds are needed.
+    """
+    before = overlaps.tril(-1)
+    kept, settled = alive, alive & ~(before & alive.unsqueeze(1)).any(dim=2)
+    while not torch.equal(kept, settled):
+        kept, settled = settled, alive & ~(before & settled.unsqueeze(1)).any(dim=2)
     return kept
-
-
-def _product(sides: Tensor) -> Tensor:
-    """Width times height: (2, ...) -> (...)."""
-    return sides[0] * sides[1]
 
 
 @torch.no_grad()
