@@ -37,8 +37,8 @@ format: $(INSTALLED) ## bring the code into its form
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(INSTALLED) ## measure what a training step costs
-	$(BIN)/python -m benchmarks.step $(ARGS)
+bench: $(INSTALLED) ## measure what training costs (ARGS=--quick for a minute)
+	$(BIN)/python -m benchmarks.speed $(ARGS)
 
 clean: ## remove .venv and caches, keep runs
 	rm -rf $(VENV) build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

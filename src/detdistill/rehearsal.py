@@ -60,6 +60,7 @@ def assembly(experiment: Experiment, recipe: Recipe) -> Assembly:
         student=student,
         origin=origin,
         teacher=teacher,
+        classes=None,
         methods=methods,
         step=TrainStep(student, teacher, methods, seed=experiment.seed),
     )

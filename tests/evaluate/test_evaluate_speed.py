@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from detdistill.evaluate import facts
 from detdistill.evaluate.run import PREDICTIONS
-from detdistill.evaluate.speed import _peak_tensor_bytes
+from detdistill.evaluate.speed import peak_tensor_bytes
 from detdistill.structures import Detections, DetectorOutput, Reads, Spec
 
 
@@ -71,13 +71,13 @@ def test_memory_that_was_freed_is_not_counted_twice() -> None:
         for _ in range(5):
             torch.ones(1000).add_(1).view(10, 100)
 
-    assert _peak_tensor_bytes(one_after_the_other, []) == 4000
+    assert peak_tensor_bytes(one_after_the_other, []) == 4000
 
 
 def test_what_was_known_before_is_not_counted() -> None:
     weights = torch.ones(1000)
 
-    assert _peak_tensor_bytes(lambda: weights.view(10, 100).mul_(2), [weights]) == 0
+    assert peak_tensor_bytes(lambda: weights.view(10, 100).mul_(2), [weights]) == 0
 
 
 def test_the_facts_are_json_and_say_how_they_were_measured() -> None:

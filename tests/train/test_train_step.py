@@ -142,3 +142,29 @@ def test_only_the_tensors_of_a_batch_decide_the_losses() -> None:
     step = TrainStep(seeded(FakeDetector), FakeDetector(), {"pull": Pull()})
     first, second = step(batch(3)), step(batch(3))
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def _shapes() -> detectors.Detector:
+    torch.manual_seed(0)
+    return detectors.build("gfl-quick-w8", CLASSES)
+
+
+def test_a_folded_teacher_teaches_the_same() -> None:
+    student, teacher = _shapes(), _shapes().eval()
+    plain, folded = (
+        TrainStep(student, teacher, methods.combine.parse("crosskd+pkd"), fold=fold)(batch())
+        for fold in (False, True)
+    )
+    assert plain.keys() == folded.keys()
+    for name, loss in plain.items():
+        assert torch.allclose(loss, folded[name], rtol=1e-4, atol=1e-6)
+
+
+def test_a_method_that_reads_the_neck_alone_never_runs_the_teachers_head() -> None:
+    teacher = _shapes()
+    step = TrainStep(_shapes(), teacher, methods.combine.parse("pkd"))
+    runs: list[object] = []
+    for part in (teacher.backbone, teacher.head):
+        part.register_forward_hook(lambda module, *_: runs.append(module))
+    step(batch())
+    assert runs == [teacher.backbone]

@@ -2,6 +2,7 @@
 
 from detdistill.detectors.architecture import AnyArchitecture, Architecture
 from detdistill.detectors.detector import Detector
+from detdistill.detectors.folding import folded
 from detdistill.detectors.presets import (
     build,
     describe,
@@ -17,6 +18,7 @@ __all__ = [
     "Detector",
     "build",
     "describe",
+    "folded",
     "from_architecture",
     "from_card",
     "names",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -63,7 +63,7 @@ def facts(
     with evaluating(detector):
         flops = _flops(lambda: forward_and_detect(1))
         latency = _latency(forward_and_detect, device, repeats=repeats, warm_up=warm_up)
-        memory = _peak_tensor_bytes(forward_and_detect, [*_weights(detector), images, sizes])
+        memory = peak_tensor_bytes(forward_and_detect, [*_weights(detector), images, sizes])
     return {
         "parameters": sum(parameter.numel() for parameter in detector.parameters()),
         "flops": flops,
@@ -126,7 +126,7 @@ class _LiveTensors(TorchDispatchMode):
     same on every run and every device.
     """
 
-    def __init__(self, known: list[Tensor]) -> None:
+    def __init__(self, known: Sequence[Tensor]) -> None:
         super().__init__()
         self.now = self.peak = 0
         self._live = WeakIdKeyDictionary({tensor.untyped_storage(): 0 for tensor in known})
@@ -154,7 +154,8 @@ class _LiveTensors(TorchDispatchMode):
         self.peak = max(self.peak, self.now)
 
 
-def _peak_tensor_bytes(run: Callable[[], object], known: list[Tensor]) -> int:
+def peak_tensor_bytes(run: Callable[[], object], known: Sequence[Tensor]) -> int:
+    """The most bytes of tensors alive at once while something runs, beside those that are known."""
     tensors = _LiveTensors(known)
     with tensors:
         run()

@@ -35,7 +35,7 @@ class Assembly:
     origin: str
     """Where the student's first weights come from, in words."""
     teacher: Detector | None
-    """None without methods, too."""
+    """As it was loaded, which need not be the form that `step` runs; None without methods, too."""
     classes: ClassMatch | None
     """The data's classes among the teacher's; None without a teacher."""
     methods: dict[str, Method]
@@ -80,6 +80,7 @@ def build(experiment: Experiment) -> Assembly:
             classes=found,
             teacher_scale=experiment.teacher_scale or 1.0,
             seed=experiment.seed,
+            fold=experiment.fold_teacher,
         ),
     )
 

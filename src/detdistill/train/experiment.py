@@ -92,6 +92,11 @@ class Experiment:
     seed: int = 0
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     channels_last: bool = True
+    """Lay out images and weights so that the channels of a pixel stand together: faster, with other
+    rounding."""
+    fold_teacher: bool = True
+    """Fold the BatchNorms of the teacher's backbone into its convolutions: faster, with other
+    rounding."""
     compile: bool = False
     workers: int = 0
     """Processes that load images."""

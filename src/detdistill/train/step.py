@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from detdistill.classes import ClassMatch
-from detdistill.detectors import Detector
+from detdistill.detectors import Detector, folded
 from detdistill.methods import Method, combine
 from detdistill.structures import (
     EVERYTHING,
@@ -48,6 +48,7 @@ class TrainStep(nn.Module):
         classes: the student's among the teacher's; None if class k of one is class k of the other.
         teacher_scale: how many times larger than the student the teacher sees the pictures.
         seed: what the methods' own parameters start from; the global random state stays as it is.
+        fold: run the teacher with its BatchNorms folded into its convolutions; see `folded`.
 
     Raises:
         UnsuitablePairError: a method cannot work on this teacher and student.
@@ -62,6 +63,7 @@ class TrainStep(nn.Module):
         classes: ClassMatch | None = None,
         teacher_scale: float = 1.0,
         seed: int = 0,
+        fold: bool = False,
     ) -> None:
         super().__init__()
         self.student = student
@@ -73,7 +75,7 @@ class TrainStep(nn.Module):
         if methods:
             if teacher is None:
                 raise ValueError("methods need a teacher")
-            self.teacher = Frozen(teacher)
+            self.teacher = Frozen(folded(teacher) if fold else teacher)
             if classes is not None and not classes.is_by_number:
                 self.common = CommonClasses(classes)
             if teacher_scale != 1:

@@ -1,0 +1,121 @@
+"""The results as Markdown tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from benchmarks.speed.overhead import ALONE
+from benchmarks.speed.sizes import SIZES
+
+
+def page(found: dict[str, Any]) -> str:
+    """All tables of a run."""
+    sections = [_machine(found)]
+    sections += [
+        _overheads(size, family, measured)
+        for size, families in found["sizes"].items()
+        for family, measured in families.items()
+    ]
+    sections += [_growth(found["growth"])] if found.get("growth") else []
+    sections += [_targets(found["targets"])] if found.get("targets") else []
+    sections += [_evaluation(found["evaluation"])] if found.get("evaluation") else []
+    return "\n\n".join(sections) + "\n"
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
+
+
+def _machine(found: dict[str, Any]) -> str:
+    machine = found["machine"]
+    return (
+        f"{machine['cpu']}, {machine['cores']} cores, {machine['threads']} threads, GPU "
+        f"{machine['gpu'] or 'none'}, torch {machine['torch']}; {found['clock']} time, medians, "
+        "10 to 90 % in brackets."
+    )
+
+
+def _overheads(size: str, family: str, measured: dict[str, Any]) -> str:
+    work = SIZES[size]
+    title = (
+        f"## {family}-{work.student} learns from {family}-{work.teacher}: {work.images} x 3 x "
+        f"{work.image[0]} x {work.image[1]}, {work.classes} classes, {work.objects} objects"
+    )
+    bare = measured["milliseconds"]
+    networks = table(
+        ("network or step", "ms"),
+        [(name, _milliseconds(values)) for name, values in bare.items() if "with" not in name],
+    )
+    low, high = measured["detector_overhead_spread"]
+    rows = [
+        (
+            "student alone",
+            f"{bare[ALONE]['median']:.0f}",
+            _ratio(measured["detector_overhead"], low, high),
+            "1.00",
+            f"{measured['peak_mb']:.0f}",
+        )
+    ]
+    rows += [
+        (
+            name,
+            f"{method['step_ms']:.0f}",
+            _ratio(method["overhead"], *method["spread"]),
+            f"{method['steps_alone']:.2f}",
+            f"{method['peak_mb']:.0f}",
+        )
+        for name, method in measured["methods"].items()
+    ]
+    head = ("method", "ms a step", "overhead", "steps of the student alone", "MB of tensors")
+    return "\n\n".join([title, networks, table(head, rows)])
+
+
+def _growth(growth: dict[str, dict[str, Any]]) -> str:
+    """Overheads by objects per image."""
+    names = list(next(iter(growth.values()))["methods"])
+    rows = [
+        ("student alone", *(f"{m['detector_overhead']:.3f}" for m in growth.values())),
+        *(
+            (name, *(f"{m['methods'][name]['overhead']:.3f}" for m in growth.values()))
+            for name in names
+        ),
+    ]
+    head = ("overhead with objects per image", *growth)
+    return "## More objects\n\n" + table(head, rows)
+
+
+def _targets(targets: dict[str, Any]) -> str:
+    rows = [
+        (
+            row["work"],
+            row["lever"],
+            f"{row['milliseconds']:.0f}",
+            f"{row['official']:.0f}",
+            f"{row['times_as_fast']:.2f}",
+        )
+        for row in targets["rows"]
+    ]
+    head = ("work", "lever", "ms", "official ms", "times as fast")
+    memory = (
+        f"Memory of the process of CrossKD steps: {targets['memory_mib']:.0f} MiB, official "
+        f"{targets['official_memory_mib']} MiB."
+    )
+    return "\n\n".join(["## Beside the official implementation", table(head, rows), memory])
+
+
+def _evaluation(found: dict[str, Any]) -> str:
+    return (
+        f"COCO metrics of {found['images']:,} images with {found['detections']} detections each: "
+        f"{found['milliseconds'] / 1e3:.2f} s."
+    )
+
+
+def _milliseconds(spread: dict[str, float]) -> str:
+    return f"{spread['median']:.0f} ({spread['low']:.0f} to {spread['high']:.0f})"
+
+
+def _ratio(middle: float, low: float, high: float) -> str:
+    return f"{middle:.3f} ({low:.3f} to {high:.3f})"

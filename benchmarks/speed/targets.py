@@ -1,0 +1,107 @@
+"""The official implementation's work, done with each lever of speed: how many times as fast."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+from benchmarks.speed import bare
+from benchmarks.speed.overhead import Bench
+from benchmarks.speed.sizes import Size
+from benchmarks.speed.timing import Case, Clock, Spread, in_turns
+from torch import nn
+
+from detdistill.detectors import Detector
+from detdistill.evaluate.run import PREDICTIONS, evaluating
+from detdistill.structures import EVERYTHING, Batch
+
+LEVERS: Mapping[str, Mapping[str, object]] = {
+    "defaults": {},
+    "without channels-last": {"channels_last": False},
+    "without folding": {"fold_teacher": False},
+    "bf16": {"precision": "bf16"},
+}
+COMPILED: Mapping[str, Mapping[str, object]] = {
+    "compiled": {"compile": True},
+    "bf16, compiled": {"precision": "bf16", "compile": True},
+}
+OFFICIAL: Mapping[str, float] = {
+    "student step": 992,
+    "teacher, forward": 462,
+    "crosskd step": 1625,
+    "ld step": 1477,
+    "predict": 382,
+    "decode and suppress": 42,
+}
+"""Milliseconds of the authors' code in torch 2.1 on an idle two-core AMD EPYC with AVX-512, two
+threads: GFL, R18 and R50, 80 classes, 2 x 3 x 320 x 320, 7 objects per image, without data."""
+OFFICIAL_MEMORY = 1191
+"""MiB that the process of its CrossKD step held at most."""
+FOUND = -2.5
+"""Class logit of every prior where suppression is timed: all of them are candidates."""
+
+
+def measure(size: Size, clock: Clock, levers: Mapping[str, Mapping[str, object]]) -> dict[str, Any]:
+    """Milliseconds of each kind of work by lever, ready for JSON; and memory."""
+    cases = {
+        f"{lever}/{work}": case
+        for lever, settings in levers.items()
+        for work, case in _works(Bench.of(size, "gfl", **settings)).items()
+    }
+    times = in_turns(cases, size.rounds, clock)
+    rows = [
+        {
+            "work": work,
+            "lever": lever,
+            "milliseconds": (middle := Spread.of(times[f"{lever}/{work}"]).median),
+            "official": official,
+            "times_as_fast": round(official / middle, 3),
+        }
+        for work, official in OFFICIAL.items()
+        for lever in levers
+    ]
+    return {"rows": rows, "memory_mib": _memory(), "official_memory_mib": OFFICIAL_MEMORY}
+
+
+def _works(bench: Bench) -> dict[str, Case]:
+    """What the official implementation was timed at."""
+    alone, crosskd, ld = (bench.trainer(methods) for methods in ("", "crosskd", "ld"))
+    batch = alone.place(bench.size.batch())
+    finder = _finder(bench)
+    with evaluating(finder):
+        output = finder(batch.images, batch.truth.sizes, PREDICTIONS)
+    assert crosskd.step.teacher  # noqa: S101 - there is one where there are methods
+    return {
+        "student step": bench.advance(alone),
+        "teacher, forward": partial(
+            bare.forward, crosskd.step.teacher, batch, EVERYTHING, bench.autocast
+        ),
+        "crosskd step": bench.advance(crosskd),
+        "ld step": bench.advance(ld),
+        "predict": partial(_predict, finder, batch, bench),
+        "decode and suppress": partial(finder.detect, output, batch.truth.sizes),
+    }
+
+
+def _finder(bench: Bench) -> Detector:
+    """A student that takes every prior for something."""
+    found = bench.size.detector("gfl", bench.size.student).to(bench.engine.device)
+    nn.init.constant_(found.get_parameter("head.cls.bias"), FOUND)
+    return found.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _predict(detector: Detector, batch: Batch, bench: Bench) -> None:
+    with evaluating(detector), bench.autocast():
+        output = detector(batch.images, batch.truth.sizes, PREDICTIONS)
+        detector.detect(output, batch.truth.sizes)
+
+
+def _memory() -> float:
+    """MiB that the process of a CrossKD step of the reference holds at most."""
+    command = [sys.executable, "-m", "benchmarks.speed.memory"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
+    return float(found.stdout)
