@@ -20,6 +20,7 @@ from detdistill import data, rehearsal
 from detdistill.detectors import Detector
 from detdistill.evaluate.run import evaluating
 from detdistill.grid import cores
+from detdistill.profiling import Share, shares
 from detdistill.recipes import Recipe
 from detdistill.structures import Batch, DetectorOutput, EncoderTrace, Reads, Towers, unflatten
 from detdistill.train import engine, reach
@@ -81,6 +82,8 @@ class DryRun:
     device: str
     made_up: tuple[str, ...] = ()
     """What was not at hand and had to be made up, a sentence each."""
+    shares: tuple[Share, ...] = ()
+    """What each part of a step costs, if that was asked for."""
 
 
 def environment() -> dict[str, str]:
@@ -100,26 +103,29 @@ def environment() -> dict[str, str]:
     }
 
 
-def dry_run(experiment: Experiment, recipe: Recipe | None = None) -> DryRun:
+def dry_run(
+    experiment: Experiment, recipe: Recipe | None = None, *, profile: bool = False
+) -> DryRun:
     """Builds everything and takes a few steps on the first training images, in memory only.
 
     Args:
         experiment: what is tried.
         recipe: what the experiment was made of; if its data was not named, it is rehearsed.
+        profile: find out what each part of a step costs, too.
 
     Raises:
         UserError: the experiment cannot be trained; the message is what training would say.
     """
     if recipe and rehearsal.is_needed(experiment, recipe):
         few = rehearsal.shortened(experiment)
-        run = _tried(few, rehearsal.assembly(few, recipe))
+        run = _tried(few, rehearsal.assembly(few, recipe), profile=profile)
         share = experiment.batch_size / few.batch_size
         return replace(run, seconds=run.seconds * share, made_up=rehearsal.made_up(few, recipe))
     check(experiment)
-    return _tried(experiment, build(experiment))
+    return _tried(experiment, build(experiment), profile=profile)
 
 
-def _tried(experiment: Experiment, parts: Assembly) -> DryRun:
+def _tried(experiment: Experiment, parts: Assembly, *, profile: bool) -> DryRun:
     trainer = Trainer(parts.step, experiment, engine.start(experiment))
     batch = trainer.place(next(_batches(experiment, parts)))
     pairs = tuple(_pairs(parts, batch))
@@ -138,6 +144,7 @@ def _tried(experiment: Experiment, parts: Assembly) -> DryRun:
         seconds=step_ms * experiment.steps / 1e3,
         memory_mb=machine.peak_memory_mb(device),
         device=str(device),
+        shares=shares(trainer, _batches(experiment, parts), TIMED_STEPS) if profile else (),
     )
 
 

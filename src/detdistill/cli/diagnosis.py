@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from detdistill.cli import tables
 from detdistill.doctor import DryRun, Shape, Term
+from detdistill.profiling import Share
 
 DROWNING = 0.9
 """A method with a larger share of the gradient leaves the labels little say."""
@@ -39,8 +40,19 @@ def show_dry_run(run: DryRun) -> None:
     )
     tables.say("")
     tables.show(("to expect", ""), _expectations(run).items())
+    if run.shares:
+        show_shares(run.shares)
     for line in _advice(run):
         tables.say(f"\n{line}")
+
+
+def show_shares(shares: Sequence[Share]) -> None:
+    """Prints what each part of a step costs."""
+    tables.say("")
+    tables.show(
+        ("part of a step", "share", "forward ms", "backward ms"),
+        [(s.part, f"{s.share:.1%}", f"{s.forward_ms:.1f}", f"{s.backward_ms:.1f}") for s in shares],
+    )
 
 
 def _expectations(run: DryRun) -> dict[str, str]:

@@ -35,6 +35,9 @@ METHOD_HELP = (
 )
 
 
+PROFILE_HELP = "say what each part of a step costs, from torch's profiler"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What the user asked of `train`, `distill` or `doctor`."""
@@ -46,6 +49,8 @@ class Request:
     print_config: bool = False
     recipe: str | None = None
     """The one that it was made of."""
+    profile: bool = False
+    """Of `doctor`: say what each part of a step costs."""
 
 
 def from_arguments(command: str, arguments: Sequence[str]) -> Request:
@@ -113,6 +118,8 @@ def refuse_options_of_other_methods(
 def _parser(command: str, methods: Iterable[str]) -> Parser:
     parser = Parser(command, purpose=PURPOSES[command], usage=USAGES[command])
     _add_run_options(parser)
+    if command == "doctor":
+        parser.add_argument("--profile", action="store_true", help=PROFILE_HELP)
     if command == "train":
         parser.add_class_arguments(Experiment, None, skip={"methods", *OF_THE_TEACHER})
     else:
@@ -160,6 +167,7 @@ def _request(values: dict[str, Any], methods: Sequence[str]) -> Request:
         overwrite=values["overwrite"],
         print_config=values["print_config"],
         recipe=values["recipe"],
+        profile=values.get("profile", False),
     )
 
 

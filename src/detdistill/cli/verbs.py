@@ -363,7 +363,7 @@ def doctor(**settings: Any) -> tuple[dict[str, str], DryRun | None]:  # noqa: AN
     """The environment, and, if there are settings, one tried step of that experiment.
 
     Args:
-        settings: as for `distill`.
+        settings: as for `distill`; `profile` to learn what each part of a step costs.
     """
     from detdistill import doctor as checks
     from detdistill.cli import experiments
@@ -378,7 +378,7 @@ def dry_run(request: Request) -> DryRun:
     from detdistill import recipes
 
     recipe = recipes.find(request.recipe) if request.recipe else None
-    return checks.dry_run(request.experiment, recipe)
+    return checks.dry_run(request.experiment, recipe, profile=request.profile)
 
 
 def _trained(command: str, settings: dict[str, Any]) -> dict[str, Any]:

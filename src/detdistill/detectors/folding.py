@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -47,10 +47,11 @@ def _neighbours(backbone: nn.Module) -> dict[nn.Conv2d, nn.BatchNorm2d]:
     made: list[tuple[nn.Conv2d, Tensor]] = []
 
     def remember(conv: nn.Module, _inputs: object, output: Tensor) -> None:
-        made.append((conv, output))
+        made.append((cast("nn.Conv2d", conv), output))
 
     def look_up(norm: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        found.update({conv: norm for conv, output in made[-1:] if output is inputs[0]})
+        if made and made[-1][1] is inputs[0]:
+            found[made[-1][0]] = cast("nn.BatchNorm2d", norm)
 
     hooks = [m.register_forward_hook(remember) for m in backbone.modules() if type(m) is nn.Conv2d]
     hooks += [
