@@ -21,6 +21,7 @@ from benchmarks.studies import (
     markdown,
     methods,
     pairs,
+    precision,
     record,
 )
 from benchmarks.studies.budgets import LONG, SHORT, Budget
@@ -41,6 +42,7 @@ STUDIES: Mapping[str, tuple[Study, Budget]] = {
     "classes": (classes.study, SHORT),
     "methods": (methods.study, SHORT),
     "ablations": (ablations.study, SHORT),
+    "precision": (precision.study, LONG),
 }
 
 

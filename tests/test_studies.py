@@ -6,7 +6,16 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.studies import ablations, classes, families, markdown, methods, pairs, record
+from benchmarks.studies import (
+    ablations,
+    classes,
+    families,
+    markdown,
+    methods,
+    pairs,
+    precision,
+    record,
+)
 from benchmarks.studies.arms import arm
 from benchmarks.studies.budgets import SHORT
 from benchmarks.studies.ordering import verdict
@@ -189,3 +198,13 @@ def test_a_student_alone_has_no_map_of_classes(results: Results) -> None:
     alone, taught = (partly.experiment(row, 0, results.pool) for row in partly.rows[:2])
     assert full.experiment(full.rows[0], 0, results.pool) == alone
     assert taught.class_map == dict.fromkeys(classes.UNKNOWN)
+
+
+def test_trainings_in_both_precisions_differ_in_nothing_else(results: Results) -> None:
+    full, half = next(precision.study(SHORT, results))
+    assert (full.student.precision, half.student.precision) == ("fp32", "bf16")
+    assert full.teacher == half.teacher
+    for mine, other in zip(full.rows, half.rows, strict=True):
+        pair = [t.experiment(mine, 1, results.pool) for t in (full, half)]
+        assert mine == other
+        assert Experiment(**vars(pair[1]) | {"precision": "fp32"}) == pair[0]

@@ -41,8 +41,8 @@ OFFICIAL: Mapping[str, float] = {
 threads: GFL, R18 and R50, 80 classes, 2 x 3 x 320 x 320, 7 objects per image, without data."""
 OFFICIAL_MEMORY = 1191
 """MiB that the process of its CrossKD step held at most."""
-FOUND = -2.5
-"""Class logit of every prior where suppression is timed: all of them are candidates."""
+FOUND = 0.0
+"""Class logit of every prior, about, where suppression is timed: nearly all are candidates."""
 
 
 def measure(size: Size, clock: Clock, levers: Mapping[str, Mapping[str, object]]) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def _works(bench: Bench) -> dict[str, Case]:
 
 
 def _finder(bench: Bench) -> Detector:
-    """A student that takes every prior for something."""
+    """A student that takes nearly every prior for something."""
     found = bench.size.detector("gfl", bench.size.student).to(bench.engine.device)
     nn.init.constant_(found.get_parameter("head.cls.bias"), FOUND)
     return found.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
