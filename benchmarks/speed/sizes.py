@@ -44,7 +44,7 @@ class Size:
 
     def experiment(self, **settings: object) -> Experiment:
         """SGD, with steps so small that what is timed stays the same."""
-        optimizer = Optimizer(name="sgd", lr=1e-9, warmup_steps=0, schedule="constant")
+        optimizer = Optimizer(name="sgd", lr=1e-9, warmup_steps=0, schedule="constant", clip=None)
         plain = Experiment(steps=10**6, batch_size=self.images, optimizer=optimizer)
         return replace(plain, **settings)  # type: ignore[arg-type]  # fields of it
 

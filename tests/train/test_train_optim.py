@@ -113,3 +113,15 @@ def test_the_average_is_an_exponential_mean_that_begins_quickly() -> None:
         assert average.detector.scale.item() == pytest.approx(expected, rel=1e-6)
     assert 0 < average.detector.norm.running_mean.mean() < student.norm.running_mean.mean()
     assert not average.detector.training
+
+
+@pytest.mark.parametrize("largest", [0.5, 5.0 - 1e-6, 5.0, 5.0 + 1e-5, 50.0])
+def test_clipping_is_pytorchs_bit_for_bit(largest: float) -> None:
+    mine, theirs = (nn.Parameter(torch.zeros(2)) for _ in range(2))
+    for weight in (mine, theirs):
+        weight.grad = torch.tensor([3.0, 4.0])
+    norm = optim.clip([mine], largest)
+    assert norm == nn.utils.clip_grad_norm_([theirs], largest) == 5
+    assert mine.grad is not None
+    assert theirs.grad is not None
+    assert torch.equal(mine.grad, theirs.grad)

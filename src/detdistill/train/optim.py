@@ -26,6 +26,9 @@ NORMS = (
 )
 """Modules whose parameters are not decayed."""
 
+CLIP_MARGIN = 1e-6
+"""What PyTorch adds to a norm before it divides by it."""
+
 Fused = SGD | AdamW
 
 
@@ -83,9 +86,15 @@ def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
 def clip(parameters: Iterable[nn.Parameter], largest: float | None) -> Tensor:
     """Shortens the gradient to norm `largest`; returns the norm that it had."""
     held = [parameter for parameter in parameters if parameter.grad is not None]
-    if largest is None:
-        return nn.utils.get_total_norm([p.grad for p in held if p.grad is not None])
-    return nn.utils.clip_grad_norm_(held, largest)
+    norm = nn.utils.get_total_norm([p.grad for p in held if p.grad is not None])
+    if largest is not None and not _is_known_to_be_below(norm, largest):
+        nn.utils.clip_grads_with_norm_(held, largest, norm)
+    return norm
+
+
+def _is_known_to_be_below(norm: Tensor, largest: float) -> bool:
+    """Whether there is nothing to shorten; a GPU is not waited for to know."""
+    return norm.device.type == "cpu" and float(norm) + CLIP_MARGIN <= largest
 
 
 def skip_where(optimizer: Fused, condition: Tensor) -> None:
