@@ -21,8 +21,10 @@ from detdistill.train import environment
 
 USUAL = ("demo", "320", "coco")
 SMALLEST = "demo"
-HEAVIEST = ("crosskd", "ld", "tid", "gid", "fgd")
-"""Those that are also timed at the largest size, and with more objects."""
+WITH_OBJECTS = ("crosskd", "ld", "tid", "gid", "fgd")
+"""Those that are also timed with more objects."""
+AT_LARGE = ("crosskd", "tid", "gid")
+"""Those that are timed at the largest size."""
 OBJECTS = (7, 100, 300, 500)
 GROWTH_ROUNDS = 3
 
@@ -63,7 +65,7 @@ def _size(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """All families at one size."""
     size = SIZES[name]
     size = replace(size, rounds=options.rounds or size.rounds)
-    usual = HEAVIEST if max(size.image) > max(SIZES[REFERENCE].image) else ()
+    usual = AT_LARGE if max(size.image) > max(SIZES[REFERENCE].image) else ()
     wanted = options.methods or usual
     return {
         family: overhead.measure(
@@ -78,7 +80,7 @@ def _growth(options: argparse.Namespace) -> dict[str, Any]:
     size = replace(SIZES[REFERENCE], rounds=min(GROWTH_ROUNDS, options.rounds or GROWTH_ROUNDS))
     return {
         str(count): overhead.measure(
-            replace(size, objects=count), "gfl", HEAVIEST, CLOCKS[options.clock]
+            replace(size, objects=count), "gfl", WITH_OBJECTS, CLOCKS[options.clock], memory=False
         )
         for count in OBJECTS
     }

@@ -72,7 +72,13 @@ class Bench:
 
 
 def measure(
-    size: Size, family: str, wanted: Sequence[str], clock: Clock, **settings: object
+    size: Size,
+    family: str,
+    wanted: Sequence[str],
+    clock: Clock,
+    *,
+    memory: bool = True,
+    **settings: object,
 ) -> dict[str, Any]:
     """Times and ratios of a detector, and of every method that fits the pair, ready for JSON.
 
@@ -81,6 +87,7 @@ def measure(
         family: of both detectors.
         wanted: methods, also joined by a plus; all if there are none.
         clock: tells seconds.
+        memory: also find out how much memory each step takes, which costs two steps.
         settings: of the experiment, such as `precision`.
     """
     bench = Bench.of(size, family, **settings)
@@ -88,16 +95,17 @@ def measure(
     cases, shares = _cases(bench, trainers)
     times = in_turns(cases, size.rounds, clock)
     alone = _ratio(times, ALONE, (BARE, OPTIMIZER))
-    return {
+    found: dict[str, Any] = {
         "detector_overhead": alone.median,
         "detector_overhead_spread": [alone.low, alone.high],
         "milliseconds": {name: asdict(Spread.of(values)) for name, values in times.items()},
-        "peak_mb": _peak(bench, bench.trainer()),
-        "methods": {
-            name: _method(times, name, shares[name]) | {"peak_mb": _peak(bench, trainer)}
-            for name, trainer in trainers.items()
-        },
+        "methods": {name: _method(times, name, shares[name]) for name in trainers},
     }
+    if memory:
+        found["peak_mb"] = _peak(bench, bench.trainer())
+        for name, trainer in trainers.items():
+            found["methods"][name]["peak_mb"] = _peak(bench, trainer)
+    return found
 
 
 def _trainers(bench: Bench, wanted: Sequence[str]) -> dict[str, Trainer]:

@@ -30,7 +30,7 @@ class Size:
     """Whether the stem, the first stage and the statistics of the backbones are, as in the papers;
     they have no say in a training from random weights."""
     families: tuple[str, ...] = ("gfl", "retinanet")
-    rounds: int = 5
+    rounds: int = 4
 
     def detector(self, family: str, backbone: str) -> Detector:
         """A detector with fresh weights."""

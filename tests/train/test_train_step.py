@@ -168,3 +168,14 @@ def test_a_method_that_reads_the_neck_alone_never_runs_the_teachers_head() -> No
         part.register_forward_hook(lambda module, *_: runs.append(module))
     step(batch())
     assert runs == [teacher.backbone]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_whole_step_compiles_to_one_graph_with_the_same_losses() -> None:
+    torch.compiler.reset()
+    step = TrainStep(_shapes(), _shapes(), methods.combine.parse("crosskd"), fold=True)
+    compiled = torch.compile(step, backend="eager", fullgraph=True)
+    losses, found = step(batch()), compiled(batch())
+    assert losses.keys() == found.keys()
+    for name, loss in losses.items():
+        torch.testing.assert_close(found[name], loss)
