@@ -65,10 +65,12 @@ def test_the_tables_have_every_method(measured: dict) -> None:
         "clock": "wall",
         "sizes": {"demo": {"gfl": measured}},
         "growth": {"7": measured, "100": measured},
+        "loading": [{"name": "pictures", "median": 9.0, "low": 8.0, "high": 10.0}],
     }
     text = pages.page(json.loads(json.dumps(found)))
     assert "| crosskd | 1000 | 0.250 (0.250 to 0.250) | 1.00 |" in text
     assert "| pkd | 0.333 | 0.333 |" in text
+    assert "| pictures | 9.0 (8.0 to 10.0) |" in text
 
 
 def test_layers_that_a_method_runs_are_run_again_without_their_past() -> None:

@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from benchmarks import loading
 from benchmarks.speed import evaluation, overhead, pages, targets
 from benchmarks.speed.sizes import REFERENCE, SIZES
 from benchmarks.speed.timing import CLOCKS
@@ -44,7 +45,11 @@ def _measured(options: argparse.Namespace) -> dict[str, Any]:
     first = REFERENCE if REFERENCE in sizes else options.sizes[0]
     found: dict[str, Any] = {"sizes": sizes}
     if REFERENCE in sizes and not options.methods:
-        found |= {"growth": _growth(options), "evaluation": evaluation.measure(clock)}
+        found |= {
+            "growth": _growth(options),
+            "evaluation": evaluation.measure(clock),
+            "loading": loading.rows(),
+        }
     if options.targets:
         levers = {**targets.LEVERS, **(targets.COMPILED if options.compile else {})}
         found["targets"] = targets.measure(SIZES[REFERENCE], clock, levers)

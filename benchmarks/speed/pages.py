@@ -20,6 +20,7 @@ def page(found: dict[str, Any]) -> str:
     sections += [_growth(found["growth"])] if found.get("growth") else []
     sections += [_targets(found["targets"])] if found.get("targets") else []
     sections += [_evaluation(found["evaluation"])] if found.get("evaluation") else []
+    sections += [_loading(found["loading"])] if found.get("loading") else []
     return "\n\n".join(sections) + "\n"
 
 
@@ -111,6 +112,16 @@ def _evaluation(found: dict[str, Any]) -> str:
         f"COCO metrics of {found['images']:,} images with {found['detections']} detections each: "
         f"{found['milliseconds'] / 1e3:.2f} s."
     )
+
+
+def _loading(rows: Sequence[dict[str, Any]]) -> str:
+    """How fast images arrive, and how fast a training takes them."""
+    head = ("images", "a second")
+    cells = [
+        (row["name"], f"{row['median']:.1f} ({row['low']:.1f} to {row['high']:.1f})")
+        for row in rows
+    ]
+    return "## Data\n\n" + table(head, cells)
 
 
 def _milliseconds(spread: dict[str, float]) -> str:
