@@ -16,8 +16,10 @@ import yaml
 from detdistill.errors import UserError
 
 
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
+def replace_file(path: Path, write: Callable[[Path], object], *, sync: bool = True) -> None:
     """Lets `write` fill a temporary file beside `path`, syncs it and renames it into place.
+
+    Without `sync`, which takes some milliseconds, a power failure may leave half of it.
 
     Raises:
         UserError: the folder cannot be written to.
@@ -26,9 +28,11 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
-        _sync(temporary)
+        if sync:
+            _sync(temporary)
         temporary.replace(path)
-        _sync(path.parent)
+        if sync:
+            _sync(path.parent)
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
     finally:

@@ -26,7 +26,13 @@ PURPOSES = {
     "doctor": "Prints the environment; with any option of 'distill', also tries one step of it.",
 }
 
-OF_THE_TEACHER = ("teacher", "class_map", "teacher_scale")
+OF_THE_TEACHER = (
+    "teacher",
+    "class_map",
+    "teacher_scale",
+    "teacher_cache",
+    "teacher_cache_gb",
+)
 """Fields of an experiment without which it is a plain training."""
 
 METHOD_HELP = (

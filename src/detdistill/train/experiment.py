@@ -70,6 +70,12 @@ class Experiment:
     teacher_scale: float | None = None
     """How many times larger than the student the teacher sees the pictures, 0.25 to 4; None for as
     large."""
+    teacher_cache: str | None = None
+    """Folder where what the methods read of the teacher is kept, so that later passes over the
+    data, and later runs, need not ask it again; None asks it at every step."""
+    teacher_cache_gb: float | None = None
+    """Largest size of the cache that is agreed to, in gigabytes; what would need more is refused
+    before the training. None for 10."""
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Method names and their hyper-parameters; empty trains without distillation."""
     images: int | None = None
@@ -134,6 +140,8 @@ def check(experiment: Experiment) -> None:
     _require(stages is None or 0 <= stages <= STAGES, "frozen_stages", stages, "0 to 4, or null")
     _require(experiment.workers >= 0, "workers", experiment.workers, "at least 0")
     _require(0 <= experiment.skippable <= 1, "skippable", experiment.skippable, "between 0 and 1")
+    gigabytes = experiment.teacher_cache_gb
+    _require(gigabytes is None or gigabytes > 0, "teacher_cache_gb", gigabytes, "above 0, or null")
     _require(0 <= experiment.flip <= 1, "flip", experiment.flip, "between 0 and 1")
     _require(experiment.seed >= 0, "seed", experiment.seed, "at least 0")
     shorter, longer = experiment.resize or (1, 1)
@@ -246,7 +254,7 @@ def differences(old: Experiment, new: Experiment) -> list[str]:
 
 
 _ABSENT = object()
-_HARMLESS = {"workers", "save_every", "keep_every", "tensorboard"}
+_HARMLESS = {"workers", "save_every", "keep_every", "tensorboard", "teacher_cache_gb"}
 """Fields that may change between stopping and going on."""
 
 

@@ -17,7 +17,7 @@ from detdistill.errors import UserError
 from detdistill.files import read_json, write_json
 from detdistill.interop import checkpoint as interop
 from detdistill.structures import Batch
-from detdistill.train import checkpoint, engine, environment, log, reach
+from detdistill.train import caching, checkpoint, engine, environment, log, reach
 from detdistill.train import experiment as experiments
 from detdistill.train.announce import announcement
 from detdistill.train.assembly import Assembly, build, checkpoints_of, resolved
@@ -74,8 +74,9 @@ def train(
     ranks = engine.start(experiment, device)
     _check_batch(experiment, ranks)
     assembly = build(experiment)
+    cache = caching.plan(experiment, assembly)
     _prepare(run, experiment, ranks, overwrite=overwrite)
-    return _Run(experiment, run, assembly, ranks).complete()
+    return _Run(experiment, run, assembly, ranks, cache).complete()
 
 
 def _check_batch(experiment: Experiment, ranks: Accelerator) -> None:
@@ -101,13 +102,19 @@ class _Run:
     """One run on one rank: the trainer, and the files and words around it."""
 
     def __init__(
-        self, experiment: Experiment, folder: RunFolder, assembly: Assembly, ranks: Accelerator
+        self,
+        experiment: Experiment,
+        folder: RunFolder,
+        assembly: Assembly,
+        ranks: Accelerator,
+        cache: caching.Plan | None,
     ) -> None:
         self.experiment = experiment
         self.folder = folder
         self.assembly = assembly
         self.ranks = ranks
-        self.trainer = Trainer(assembly.step, experiment, ranks)
+        self.cache = cache
+        self.trainer = Trainer(assembly.step, experiment, ranks, cache.folder if cache else None)
         self.clock = Clock()
         self.unreadable = data.Ledger(assembly.data, experiment.skippable)
         self.best = -1.0
@@ -147,6 +154,8 @@ class _Run:
         if self.trainer.done == 0 and self.experiment.keep_every:
             self._keep()
         self._take_steps()
+        if memory := self.trainer.memory:
+            self.journal.say(memory.summary())
         return self._evaluate()
 
     # before the first step
@@ -185,6 +194,8 @@ class _Run:
         lines = announcement(self.experiment, self.assembly, self.ranks, self.folder.path)
         for line in lines:
             self.journal.say(line)
+        if self.cache:
+            self.journal.say(f"teacher cache {self.cache.folder}: {self.cache}")
         done = self.trainer.done
         self.journal.say(f"going on after step {done}" if done else "starting")
 

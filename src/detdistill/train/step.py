@@ -84,13 +84,20 @@ class TrainStep(nn.Module):
                 torch.default_generator.manual_seed(derived(seed, "methods"))
                 self.reads = self._set_up(methods, teacher.spec, student.spec)
 
-    def forward(self, batch: Batch, index: int = 0, progress: float = 0.0) -> Losses:
+    def forward(
+        self,
+        batch: Batch,
+        index: int = 0,
+        progress: float = 0.0,
+        said: DetectorOutput | None = None,
+    ) -> Losses:
         """All losses of a batch.
 
         Args:
             batch: on the module's device.
             index: number of the optimizer step.
             progress: share of the training that is done, 0 to 1.
+            said: what `ask` answers for the batch, where that is known.
         """
         truth = batch.truth
         output = self.student(batch.images, truth.sizes, self.reads | EVERYTHING)
@@ -100,7 +107,7 @@ class TrainStep(nn.Module):
         named = {f"{TASK}/{name}": loss for name, loss in losses.items()}
         if self.teacher is None:
             return named
-        taught = self.taught(batch, output.neck)
+        taught = self.taught(batch, output.neck, said)
         with torch.autocast(batch.images.device.type, enabled=False):
             step = Step(
                 truth=truth,
@@ -115,15 +122,22 @@ class TrainStep(nn.Module):
             )
             return named | self._distil(self.common(step) if self.common else step)
 
-    def taught(self, batch: Batch, neck: Levels) -> DetectorOutput:
-        """What the teacher says of a batch, for a student whose neck has these maps."""
+    def ask(self, batch: Batch) -> DetectorOutput:
+        """What the teacher says of a batch at its own scale, as far as the methods read it."""
         if self.teacher is None:
             raise LookupError("without methods, the teacher is not held")
         images, sizes = batch.images, batch.truth.sizes
-        if self.scale is None:
-            return handed_over(self.teacher(images, sizes, self.reads))
-        output = handed_over(self.teacher(*self.scale.pictures(images, sizes), self.reads))
-        return self.scale.output(output, neck)
+        if self.scale:
+            images, sizes = self.scale.pictures(images, sizes)
+        output: DetectorOutput = self.teacher(images, sizes, self.reads)
+        return output
+
+    def taught(
+        self, batch: Batch, neck: Levels, said: DetectorOutput | None = None
+    ) -> DetectorOutput:
+        """What the teacher says of a batch, for a student whose neck has these maps."""
+        output = handed_over(said or self.ask(batch))
+        return self.scale.output(output, neck) if self.scale else output
 
     def _set_up(self, methods: Mapping[str, Method], teacher: Spec, student: Spec) -> Reads:
         """Fits the methods to the two detectors as they will see them; returns what they read."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
-from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -14,10 +14,11 @@ from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from detdistill.detectors import Detector
-from detdistill.structures import Batch
+from detdistill.structures import Batch, DetectorOutput
 from detdistill.train import optim
 from detdistill.train.engine import agree
 from detdistill.train.experiment import Experiment
+from detdistill.train.memory import Memory
 from detdistill.train.seeds import derived
 from detdistill.train.step import Losses, TrainStep
 from detdistill.train.window import NonFiniteError, Window
@@ -26,6 +27,10 @@ ADVICE = (
     "The optimizer step was not taken; a checkpoint, if there is one yet, holds good weights. "
     "Try a smaller learning rate, a smaller weight for this loss, or precision fp32."
 )
+
+MAP_DIMENSIONS = 4
+
+Structure = TypeVar("Structure")
 
 
 class Trainer:
@@ -38,9 +43,16 @@ class Trainer:
         step: moved to the device, wrapped for several ranks where there are some.
         experiment: optimizer, precision, accumulation, seed.
         engine: the device and the other ranks.
+        cache: where the teacher's answers are kept; None asks it every time.
     """
 
-    def __init__(self, step: TrainStep, experiment: Experiment, engine: Accelerator) -> None:
+    def __init__(
+        self,
+        step: TrainStep,
+        experiment: Experiment,
+        engine: Accelerator,
+        cache: Path | None = None,
+    ) -> None:
         self.step = _placed(step, engine.device, channels_last=experiment.channels_last).train()
         self.done = 0
         self.window = Window()
@@ -51,6 +63,7 @@ class Trainer:
         self._optimizer = optim.build(step, experiment.optimizer)
         self._module: nn.Module
         self._module, self._driver = engine.prepare(step, self._optimizer)
+        self.memory = Memory(cache, self._ask, step.reads) if cache else None
 
     @property
     def detector(self) -> Detector:
@@ -63,13 +76,16 @@ class Trainer:
         steps = self._experiment.steps
         return optim.learning_rate(min(self.done, steps - 1), steps, self._experiment.optimizer)
 
-    def place(self, batch: Batch) -> Batch:
-        """A batch on the device, laid out as the weights are."""
-        moved: Batch = pytree.tree_map_only(
-            Tensor, lambda tensor: tensor.to(self._engine.device, non_blocking=True), batch
-        )
+    def place(self, structure: Structure) -> Structure:
+        """A batch or an output on the device, its maps laid out as the weights are."""
         layout = _layout(channels_last=self._experiment.channels_last)
-        return replace(moved, images=moved.images.to(memory_format=layout))
+
+        def move(tensor: Tensor) -> Tensor:
+            moved = tensor.to(self._engine.device, non_blocking=True)
+            return moved.to(memory_format=layout) if moved.ndim == MAP_DIMENSIONS else moved
+
+        placed: Structure = pytree.tree_map_only(Tensor, move, structure)
+        return placed
 
     def advance(self, batches: Iterator[Batch]) -> None:
         """One optimizer step on the next micro-batches.
@@ -93,9 +109,15 @@ class Trainer:
         settings = self._experiment
         set_seed(derived(settings.seed, self.done, micro, self._engine.process_index))
         progress = self.done / settings.steps
-        losses: Losses = self._module(self.place(batch), self.done, progress)
+        said = self.place(self.memory(batch)) if self.memory else None
+        losses: Losses = self._module(self.place(batch), self.done, progress, said)
         self.window.add(losses, batch.ids, self.done + 1)
         self._engine.backward(_poisoned(total(losses)) / settings.accumulate)
+
+    def _ask(self, batch: Batch) -> DetectorOutput:
+        """What the teacher says of a batch that is not on the device yet."""
+        with self._engine.autocast():
+            return self.step.ask(self.place(batch))
 
     def _move(self) -> None:
         """Student and methods are clipped apart, so that methods of weight 0 change nothing."""
