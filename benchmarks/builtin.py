@@ -15,6 +15,7 @@ from pathlib import Path
 from benchmarks.studies import (
     ablations,
     builtin,
+    cached,
     classes,
     families,
     forking,
@@ -37,6 +38,7 @@ Study = Callable[[Budget, Results], Iterator[list[Table]]]
 STUDIES: Mapping[str, tuple[Study, Budget]] = {
     "defaults": (builtin.defaults, LONG),
     "published": (builtin.published, LONG),
+    "cached": (cached.study, LONG),
     "families": (families.study, SHORT),
     "pairs": (pairs.study, SHORT),
     "classes": (classes.study, SHORT),

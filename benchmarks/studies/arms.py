@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from benchmarks.studies.study import Arm, Table
+from benchmarks.studies.study import Arm, Results, Table
 
-from detdistill import fits, recipes
+from detdistill import compare, fits, recipes
 
 
 def arm(
@@ -25,6 +25,12 @@ def row(recipe: str, name: str) -> Arm:
     paper = recipes.find(recipe).paper
     methods = recipes.load(paper.twin or recipe).get("methods", {})
     return Arm(name=name, methods=methods, published=paper.value)
+
+
+def equal_compute(table: Table, row: Arm, results: Results, name: str) -> Arm:
+    """The student alone for as many steps as a row's compute pays for."""
+    alone, costlier = (results.folders(table, each) for each in (table.rows[0], row))
+    return Arm(name=name, steps=compare.equal_compute_steps(table.student.steps, alone, costlier))
 
 
 def fitting(table: Table, arms: Iterable[Arm]) -> Table:

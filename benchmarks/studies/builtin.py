@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from benchmarks.studies.arms import arm, row
+from benchmarks.studies.arms import arm, equal_compute, row
 from benchmarks.studies.budgets import Budget
 from benchmarks.studies.study import Arm, Results, Table
 
-from detdistill import compare, data, recipes
+from detdistill import data, recipes
 from detdistill.train import experiment as experiments
 from detdistill.train.experiment import Experiment
 
@@ -19,26 +19,28 @@ COSTLIEST = arm("crosskd+pkd")
 
 def defaults(budget: Budget, results: Results) -> Iterator[list[Table]]:
     """Several methods with plenty of labels and with few; then the student alone for longer."""
-    student = budget.student("gfl-quick-w8")
     rows = (*map(arm, ("fitnet", "pkd", "crosskd")), COSTLIEST, arm("tid"))
-    tables = [
+    tables = plenty_and_few(budget, rows)
+    yield tables
+    yield [replace(table, arms=(*rows, _control(table, results))) for table in tables]
+
+
+def plenty_and_few(budget: Budget, rows: Sequence[Arm]) -> list[Table]:
+    """The same rows with plenty of labels, and with few."""
+    student = budget.student("gfl-quick-w8")
+    return [
         Table(
             title=title,
             student=replace(student, data=name),
             teacher=budget.teacher("gfl-quick-w32"),
-            arms=rows,
+            arms=tuple(rows),
         )
         for title, name in ((PLENTY, budget.data), (FEW, "shapes:few"))
     ]
-    yield tables
-    yield [replace(table, arms=(*rows, _equal_compute(table, results))) for table in tables]
 
 
-def _equal_compute(table: Table, results: Results) -> Arm:
-    """The student alone for as many steps as the costliest row's compute pays for."""
-    alone, costliest = (results.folders(table, row) for row in (table.rows[0], COSTLIEST))
-    steps = compare.equal_compute_steps(table.student.steps, alone, costliest)
-    return Arm(name="student alone, equal compute", steps=steps)
+def _control(table: Table, results: Results) -> Arm:
+    return equal_compute(table, COSTLIEST, results, "student alone, equal compute")
 
 
 def published(_budget: Budget, results: Results) -> Iterator[list[Table]]:

@@ -23,6 +23,8 @@ class Arm:
     methods: Methods = field(default_factory=dict)
     steps: int | None = None
     """Other than the student's."""
+    cached: bool = False
+    """Whether the teacher's answers are kept on disk and taken from there."""
     published: float | None = None
     """AP of the paper's row."""
 
@@ -67,9 +69,12 @@ class Table:
             chosen = replace(chosen, validate_every=steps)
         if not arm.methods or self.teacher is None:
             return chosen
-        teacher = str(pool.folder(self.teacher))
         return replace(
-            chosen, teacher=teacher, class_map=dict(self.class_map), methods=dict(arm.methods)
+            chosen,
+            teacher=str(pool.folder(self.teacher)),
+            teacher_cache=str(pool.root / "cache") if arm.cached else None,
+            class_map=dict(self.class_map),
+            methods=dict(arm.methods),
         )
 
 
