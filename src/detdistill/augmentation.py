@@ -29,6 +29,11 @@ class Augmentation:
     """Change brightness, contrast, saturation, hue and the order of channels, each with
     probability one half, as SSD does."""
 
+    @property
+    def is_random(self) -> bool:
+        """Whether a picture hardly ever looks as it looked before."""
+        return bool(self.short_sides or self.jitter or self.photometric)
+
 
 def check(settings: Augmentation, *, resize: tuple[int, int] | None, letterbox: int | None) -> None:
     """Refuses settings that cannot work.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from detdistill.data import collate
 from detdistill.errors import UserError
 from detdistill.files import require_writable
@@ -23,7 +25,7 @@ class Plan:
 
     folder: Path
     views: int
-    """Pictures that can be met, mirrored ones counted apart."""
+    """Pictures that the training can meet, mirrored ones counted apart."""
     picture_bytes: int
     """Of the first picture's answer."""
 
@@ -53,7 +55,7 @@ def plan(experiment: Experiment, assembly: Assembly) -> Plan | None:
     require_writable(root / "answers")
     found = Plan(
         folder=root / _teacher(experiment, assembly),
-        views=len(assembly.data) * (2 if 0 < experiment.flip < 1 else 1),
+        views=_views(experiment, len(assembly.data)),
         picture_bytes=_picture_bytes(assembly, root),
     )
     agreed = experiment.teacher_cache_gb or USUAL_GB
@@ -72,6 +74,14 @@ def _teacher(experiment: Experiment, assembly: Assembly) -> str:
     return f"{assembly.teacher_fingerprint}-{experiment.precision}{scale}"
 
 
+def _views(experiment: Experiment, pictures: int) -> int:
+    """A picture that is changed at random is another one each time; later runs may meet it."""
+    met = experiment.steps * experiment.batch_size
+    if experiment.augment.is_random:
+        return met
+    return min(met, pictures * (2 if 0 < experiment.flip < 1 else 1))
+
+
 def _picture_bytes(assembly: Assembly, root: Path) -> int:
-    batch = collate([assembly.data[0]])
-    return Memory(root, assembly.step.ask, assembly.step.reads).size(batch)
+    first = assembly.change(assembly.data[0], np.random.default_rng(0))
+    return Memory(root, assembly.step.ask, assembly.step.reads).size(collate([first]))
