@@ -11,7 +11,6 @@ from typing import Any
 
 from detdistill.errors import UserError
 from detdistill.files import read_json
-from detdistill.interop import checkpoint
 from detdistill.report.runs import Run
 
 _ENDING = ".evaluation.json"
@@ -32,6 +31,8 @@ def read_checkpoint(named: Path, folder: Path) -> Run | None:
     Raises:
         UserError: its card or its evaluation cannot be read.
     """
+    from detdistill.interop import checkpoint  # only here: a page of help needs no torch
+
     try:
         file = checkpoint.locate(named)
     except UserError:
