@@ -423,8 +423,8 @@ def test_a_run_that_breaks_names_the_loss_and_leaves_the_last_good_checkpoint(
 ) -> None:
     forward = TrainStep.forward
 
-    def broken(self: TrainStep, batch: Any, index: int = 0, progress: float = 0.0) -> Any:
-        losses = forward(self, batch, index, progress)
+    def broken(self: TrainStep, batch: Any, index: int = 0, *more: Any) -> Any:
+        losses = forward(self, batch, index, *more)
         return losses | {"task/dfl": losses["task/dfl"] * (math.nan if index == 4 else 1)}
 
     with monkeypatch.context() as patch:
