@@ -27,6 +27,10 @@ class Pool:
         words = [experiment.student, "+".join(experiment.methods) or "alone", _digest(experiment)]
         return self.root / "-".join(words) / f"s{experiment.seed}"
 
+    def cache(self, arm: str) -> Path:
+        """Where a row's teacher is remembered: its own place, so that others do not fill it."""
+        return self.root / "caches" / arm.replace(", ", "-")
+
     def job(self, experiment: Experiment) -> grid.Job:
         """Its training, behind its teacher's."""
         folder = self.folder(experiment)
@@ -52,7 +56,9 @@ class Pool:
 def _digest(experiment: Experiment) -> str:
     """Of every setting but the seed; a teacher counts by its own digest, wherever it lies."""
     teacher = experiment.teacher and "/".join(Path(experiment.teacher).parts[-2:])
-    settings = experiments.to_dict(replace(resolved(experiment), teacher=teacher, seed=0))
+    cache = experiment.teacher_cache and Path(experiment.teacher_cache).name
+    same = replace(resolved(experiment), teacher=teacher, teacher_cache=cache, seed=0)
+    settings = experiments.to_dict(same)
     return sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
 

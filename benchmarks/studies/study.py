@@ -72,7 +72,7 @@ class Table:
         return replace(
             chosen,
             teacher=str(pool.folder(self.teacher)),
-            teacher_cache=str(pool.root / "cache") if arm.cached else None,
+            teacher_cache=str(pool.cache(arm.name)) if arm.cached else None,
             class_map=dict(self.class_map),
             methods=dict(arm.methods),
         )

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from tests.train.fakes import batch, part
 from torch.utils import _pytree as pytree
 
@@ -12,7 +13,7 @@ from detdistill.errors import UserError
 from detdistill.structures import Batch, DetectorOutput, Reads
 from detdistill.train.experiment import Experiment
 from detdistill.train.loop import train
-from detdistill.train.memory import Memory
+from detdistill.train.memory import Memory, Tally, summary
 
 CLASSES = ("disc", "square")
 FAMILIES = (
@@ -72,7 +73,7 @@ def test_a_teacher_is_asked_once_for_each_picture(tmp_path: Path) -> None:
     memory(part(batch(), slice(0, 2)))
     memory(batch())
     memory(batch())
-    assert (teacher.pictures, memory.asked, memory.answered) == (4, 4, 10)
+    assert (teacher.pictures, *memory.tally) == (4, 4, 10, None)
 
 
 def test_a_later_run_asks_only_for_the_form_of_an_answer(tmp_path: Path) -> None:
@@ -89,7 +90,7 @@ def test_a_mirrored_picture_is_another_one(tmp_path: Path) -> None:
     memory(batch())
     mirrored = replace(batch(), images=batch().images.flip(-1))
     memory(mirrored)
-    assert memory.asked == 2 * len(mirrored.images)
+    assert memory.tally.asked == 2 * len(mirrored.images)
 
 
 def test_padding_and_size_are_part_of_the_picture(tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def test_padding_and_size_are_part_of_the_picture(tmp_path: Path) -> None:
     memory(one)
     memory(replace(one, truth=replace(one.truth, sizes=one.truth.sizes - 32)))
     memory(replace(one, images=torch.nn.functional.pad(one.images, (0, 32))))
-    assert memory.asked == 3 * len(one.images)
+    assert memory.tally.asked == 3 * len(one.images)
 
 
 def test_methods_that_read_other_things_do_not_meet(tmp_path: Path) -> None:
@@ -115,7 +116,7 @@ def test_an_answer_that_was_cut_off_is_asked_for_again(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:100])
     again = memory(batch())
     torch.testing.assert_close(again.neck, first.neck, rtol=2e-3, atol=1e-4)
-    assert memory.asked == len(batch().images) + 1
+    assert memory.tally.asked == len(batch().images) + 1
 
 
 def test_what_half_precision_cannot_hold_is_kept_whole(tmp_path: Path) -> None:
@@ -129,7 +130,42 @@ def test_a_folder_that_cannot_be_written_ends_no_training(tmp_path: Path) -> Non
     (tmp_path / "neck").write_text("in the way")
     memory = remembering(tmp_path, Asked(reads=Reads()))
     memory(batch())
-    assert "Cannot write" in memory.summary()
+    assert "Cannot write" in summary([memory.tally])
+
+
+def test_a_full_disk_ends_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("Error while serializing: no space left on device")
+
+    monkeypatch.setattr("detdistill.train.memory.save_file", full)
+    memory = remembering(tmp_path, Asked())
+    assert tensors(memory(batch()))
+    assert "no space left" in summary([memory.tally])
+    assert not [file for file in tmp_path.rglob("*") if file.is_file()]
+
+
+def test_no_more_is_written_than_was_agreed_to(tmp_path: Path) -> None:
+    teacher = Asked()
+    size = Memory(tmp_path, teacher, READS).size(batch())
+    memory = Memory(tmp_path, teacher, READS, room=2.5 * size)
+    memory(batch())
+    assert len(list(tmp_path.rglob("*.safetensors"))) == 2
+    assert "more room" in summary([Tally(), memory.tally])
+
+
+def test_an_answer_does_not_depend_on_what_was_asked_along_with_it(tmp_path: Path) -> None:
+    neck = torch.stack([torch.full((1, 2, 2), 1e6), torch.full((1, 2, 2), 1 / 3)])
+    memory = Memory(tmp_path, lambda asked: DetectorOutput(neck=(neck[asked.ids],)), Reads())
+    memory(batch(images=2))
+    sizes = sorted(file.stat().st_size for file in tmp_path.rglob("*.safetensors"))
+    assert sizes[0] < sizes[1]
+
+
+def test_boxes_of_a_large_picture_are_kept_to_the_digit(tmp_path: Path) -> None:
+    teacher = Asked("fcos-mini-w8")
+    said = teacher(batch())
+    kept = remembering(tmp_path, teacher)(batch())
+    assert all(map(torch.equal, kept.dense.boxes, said.dense.boxes))
 
 
 def distilled(plain: Experiment, teacher: Path, cache: Path | None) -> Experiment:
@@ -161,6 +197,17 @@ def test_a_cache_larger_than_agreed_to_is_refused_before_anything_is_written(
         train(experiment, tmp_path / "run", device="cpu")
     assert not (tmp_path / "run").exists()
     assert not (tmp_path / "cache").exists()
+
+
+def test_the_advice_for_a_large_cache_is_enough(
+    plain: Experiment, teacher: Path, tmp_path: Path
+) -> None:
+    experiment = replace(distilled(plain, teacher, tmp_path / "cache"), teacher_cache_gb=1e-6)
+    with pytest.raises(UserError) as refused:
+        train(experiment, tmp_path / "run", device="cpu")
+    advised = float(str(refused.value).split("--teacher_cache_gb ")[1].split(",")[0])
+    train(replace(experiment, teacher_cache_gb=advised), tmp_path / "run", device="cpu")
+    assert "not all kept" not in (tmp_path / "run" / "train.log").read_text()
 
 
 def test_another_teacher_is_asked_anew(plain: Experiment, teacher: Path, tmp_path: Path) -> None:

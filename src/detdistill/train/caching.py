@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import json
+import math
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
-import numpy as np
-
-from detdistill.data import collate
+from detdistill import data, detectors
+from detdistill.detectors import Detector
 from detdistill.errors import UserError
 from detdistill.files import require_writable
+from detdistill.interop import checkpoint
+from detdistill.structures import Batch
 from detdistill.train.assembly import Assembly
 from detdistill.train.experiment import Experiment
 from detdistill.train.memory import Memory
 
 GIGABYTE = 1e9
 USUAL_GB = 10.0
-"""What a cache may grow to if nobody says otherwise."""
+"""What a training may write if nobody says otherwise."""
+SEVERAL = 8
+"""Pictures that show whether all are of one size."""
 
 
 @dataclass(frozen=True)
@@ -27,11 +33,13 @@ class Plan:
     views: int
     """Pictures that the training can meet, mirrored ones counted apart."""
     picture_bytes: int
-    """Of the first picture's answer."""
+    """Of one picture's answer."""
+    room: float
+    """Bytes that a training may write."""
 
     @property
     def gigabytes(self) -> float:
-        """What the cache grows to."""
+        """What the training may write."""
         return self.views * self.picture_bytes / GIGABYTE
 
     def __str__(self) -> str:
@@ -53,35 +61,58 @@ def plan(experiment: Experiment, assembly: Assembly) -> Plan | None:
         return None
     root = Path(experiment.teacher_cache)
     require_writable(root / "answers")
-    found = Plan(
-        folder=root / _teacher(experiment, assembly),
-        views=_views(experiment, len(assembly.data)),
-        picture_bytes=_picture_bytes(assembly, root),
-    )
     agreed = experiment.teacher_cache_gb or USUAL_GB
+    batch = _first_batch(experiment, assembly)
+    found = Plan(
+        folder=root / _teacher(experiment, assembly.teacher),
+        views=_views(experiment, batch, len(assembly.data)),
+        picture_bytes=Memory(root, assembly.step.ask, assembly.step.reads).size(batch),
+        room=agreed * GIGABYTE,
+    )
     if found.gigabytes > agreed:
         raise UserError(
-            f"The teacher cache in {root} would grow to {found}; agreed to are "
-            f"{agreed:g} GB. Allow more with --teacher_cache_gb "
-            f"{found.gigabytes:.2g}, or leave the cache away."
+            f"The teacher cache in {root} could grow by {found}; agreed to are {agreed:g} GB. "
+            f"Allow more with --teacher_cache_gb {_rounded_up(found.gigabytes):g}, or leave the "
+            "cache away."
         )
     return found
 
 
-def _teacher(experiment: Experiment, assembly: Assembly) -> str:
-    """A name for all on which the teacher's answer to a picture depends."""
+def _first_batch(experiment: Experiment, assembly: Assembly) -> Batch:
+    return next(
+        data.stream(
+            assembly.data,
+            seed=experiment.seed,
+            batch_size=min(experiment.batch_size, SEVERAL),
+            steps=1,
+            flip=0,
+            change=assembly.change,
+            on_damage=lambda _: None,
+        )
+    )
+
+
+def _teacher(experiment: Experiment, teacher: Detector) -> str:
+    """A name for all on which the answer to a picture depends, but for rounding."""
+    card = json.dumps(detectors.to_card(teacher.architecture), sort_keys=True)
     scale = f"-x{experiment.teacher_scale:g}" if experiment.teacher_scale else ""
-    return f"{assembly.teacher_fingerprint}-{experiment.precision}{scale}"
+    weights, build = checkpoint.fingerprint(teacher), sha256(card.encode()).hexdigest()[:8]
+    return f"{weights}-{build}-{experiment.precision}{scale}"
 
 
-def _views(experiment: Experiment, pictures: int) -> int:
-    """A picture that is changed at random is another one each time; later runs may meet it."""
+def _views(experiment: Experiment, batch: Batch, pictures: int) -> int:
+    """A picture is another one each time if it changes at random, or is padded to its neighbours.
+
+    Only later runs with the same seed meet it again then.
+    """
     met = experiment.steps * experiment.batch_size
-    if experiment.augment.is_random:
+    of_one_size = bool((batch.truth.sizes == batch.truth.sizes[0]).all())
+    if experiment.augment.is_random or not of_one_size:
         return met
     return min(met, pictures * (2 if 0 < experiment.flip < 1 else 1))
 
 
-def _picture_bytes(assembly: Assembly, root: Path) -> int:
-    first = assembly.change(assembly.data[0], np.random.default_rng(0))
-    return Memory(root, assembly.step.ask, assembly.step.reads).size(collate([first]))
+def _rounded_up(gigabytes: float) -> float:
+    """To two digits."""
+    unit = 10.0 ** (math.floor(math.log10(gigabytes)) - 1)
+    return math.ceil(gigabytes / unit) * unit

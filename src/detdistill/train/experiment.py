@@ -72,10 +72,11 @@ class Experiment:
     large."""
     teacher_cache: str | None = None
     """Folder where what the methods read of the teacher is kept, so that later passes over the
-    data, and later runs, need not ask it again; None asks it at every step."""
+    data, and later runs, need not ask it again; None asks it at every step. It pays where pictures
+    come back as they were: of one size or in a `letterbox`, without random changes but `flip`."""
     teacher_cache_gb: float | None = None
-    """Largest size of the cache that is agreed to, in gigabytes; what would need more is refused
-    before the training. None for 10."""
+    """Gigabytes that a training may add to the cache; what could need more is refused before it
+    begins. None for 10."""
     methods: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Method names and their hyper-parameters; empty trains without distillation."""
     images: int | None = None

@@ -26,6 +26,7 @@ from detdistill.train.clock import Clock
 from detdistill.train.experiment import Experiment
 from detdistill.train.folder import RunFolder, State
 from detdistill.train.log import Journal
+from detdistill.train.memory import summary
 from detdistill.train.stop import InterruptedRun, Stop
 from detdistill.train.trainer import Trainer
 
@@ -114,7 +115,9 @@ class _Run:
         self.assembly = assembly
         self.ranks = ranks
         self.cache = cache
-        self.trainer = Trainer(assembly.step, experiment, ranks, cache.folder if cache else None)
+        self.trainer = Trainer(assembly.step, experiment, ranks)
+        if cache:
+            self.trainer.remember(cache.folder, cache.room)
         self.clock = Clock()
         self.unreadable = data.Ledger(assembly.data, experiment.skippable)
         self.best = -1.0
@@ -155,7 +158,7 @@ class _Run:
             self._keep()
         self._take_steps()
         if memory := self.trainer.memory:
-            self.journal.say(memory.summary())
+            self.journal.say(summary(gather_object([memory.tally])))
         return self._evaluate()
 
     # before the first step

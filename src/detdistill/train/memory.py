@@ -2,17 +2,18 @@
 
 A picture is recognised by its pixels, as the teacher sees them: mirrored, resized and padded. So a
 mirrored picture is another one, and a data set that has changed is asked for anew. Numbers are kept
-in half precision, boxes in pixels and what does not fit in float32; a training gets these numbers
-the first time, too, and so does not depend on what was there before.
+in half precision; places in float32, and what half precision cannot hold. A training gets these
+numbers the first time, too, and so does not depend on what was there before.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
@@ -26,6 +27,8 @@ from detdistill.structures import (
     Batch,
     DensePredictions,
     DetectorOutput,
+    EncoderTrace,
+    QueryPredictions,
     Reads,
     RegionPredictions,
 )
@@ -35,6 +38,26 @@ Stored = list[Tensor]
 """The tensors of one picture."""
 
 COORDINATES = 4
+"""Numbers of a box that are places; more are a distribution's logits."""
+
+
+class Own(NamedTuple):
+    """A tensor that belongs to the pictures of a batch."""
+
+    dtype: torch.dtype
+    is_exact: bool
+    """Whether half precision has too few digits for it."""
+
+
+class Tally(NamedTuple):
+    """How often a teacher was spared."""
+
+    asked: int = 0
+    """Pictures that it was asked for."""
+    answered: int = 0
+    """Pictures that were handed over."""
+    complaint: str | None = None
+    """Why answers are no longer kept, as on a full disk."""
 
 
 @dataclass(frozen=True)
@@ -43,27 +66,37 @@ class Form:
 
     tree: pytree.TreeSpec
     leaves: tuple[Any, ...]
-    """Of the whole output: a dtype in the place of a tensor that belongs to pictures, and priors,
+    """Of the whole output: an `Own` in the place of a tensor that belongs to pictures, and priors,
     strides and the like themselves."""
 
     @classmethod
     def of(cls, output: DetectorOutput) -> Form:
         """That of an output."""
         leaves, tree = pytree.tree_flatten(output)
-        priors = {id(prior) for prior in _priors(output)}
-        return cls(tree, tuple(leaf.dtype if _is_own(leaf, priors) else leaf for leaf in leaves))
+        priors, places = ({id(t) for t in found} for found in (_priors(output), _places(output)))
+        return cls(
+            tree,
+            tuple(
+                Own(leaf.dtype, id(leaf) in places) if _is_own(leaf, priors) else leaf
+                for leaf in leaves
+            ),
+        )
 
     def apart(self, output: DetectorOutput) -> list[Stored]:
         """The tensors of each picture, as they are stored."""
         pairs = zip(pytree.tree_leaves(output), self.leaves, strict=True)
-        own = [_stored(leaf) for leaf, form in pairs if isinstance(form, torch.dtype)]
+        own = [
+            [_stored(part, form) for part in leaf.detach().cpu()]
+            for leaf, form in pairs
+            if isinstance(form, Own)
+        ]
         return [list(picture) for picture in zip(*own, strict=True)]
 
     def together(self, pictures: Sequence[Stored]) -> DetectorOutput:
         """The output that these pictures have in common."""
         own = iter([torch.stack(column) for column in zip(*pictures, strict=True)])
         leaves = [
-            next(own).to(form) if isinstance(form, torch.dtype) else form for form in self.leaves
+            next(own).to(form.dtype) if isinstance(form, Own) else form for form in self.leaves
         ]
         output: DetectorOutput = pytree.tree_unflatten(leaves, self.tree)
         return output
@@ -76,18 +109,17 @@ class Memory:
         folder: where its answers are kept; several trainings may share it at the same time.
         teacher: asked for a batch's pictures that are not there yet, and once for every size.
         reads: what the answers hold.
+        room: bytes that may be written.
     """
 
-    def __init__(self, folder: Path, teacher: Teacher, reads: Reads) -> None:
+    def __init__(
+        self, folder: Path, teacher: Teacher, reads: Reads, room: float = math.inf
+    ) -> None:
         self._folder = folder / _name(reads)
         self._teacher = teacher
         self._forms: dict[torch.Size, Form] = {}
-        self.asked = 0
-        """Pictures that the teacher was asked for."""
-        self.answered = 0
-        """Pictures that were handed over."""
-        self.complaint: str | None = None
-        """Why answers are no longer kept, as on a full disk."""
+        self._room = room
+        self.tally = Tally()
 
     def __call__(self, batch: Batch) -> DetectorOutput:
         """The teacher's output for a batch that is not on a device yet; nor is the output."""
@@ -99,45 +131,60 @@ class Memory:
             known |= {row: self._kept(files[row], answer) for row, answer in answers.items()}
         elif _canvas(batch) not in self._forms:
             self._ask(batch, [0])
-        self.answered += len(files)
+        self._count(answered=len(files))
         return self._forms[_canvas(batch)].together([known[row] for row in range(len(files))])
 
     def size(self, batch: Batch) -> int:
         """Bytes of a picture's answer, from the first of a batch."""
-        return sum(tensor.nbytes for tensor in self._ask(batch, [0])[0])
-
-    def summary(self) -> str:
-        """How often the teacher was spared."""
-        spared = f"asked for {self.asked:,} of {self.answered:,} pictures"
-        problem = f"; answers were not all kept: {self.complaint}" if self.complaint else ""
-        return f"the teacher was {spared}, the others were remembered{problem}"
+        return _bytes(self._ask(batch, [0])[0])
 
     def _ask(self, batch: Batch, rows: list[int]) -> dict[int, Stored]:
         """Asks for some pictures of a batch, and learns the form of the answer."""
         output = self._teacher(_pick(batch, rows))
-        self.asked += len(rows)
+        self._count(asked=len(rows))
         form = self._forms.setdefault(_canvas(batch), Form.of(output))
         return dict(zip(rows, form.apart(output), strict=True))
 
+    def _count(self, *, asked: int = 0, answered: int = 0) -> None:
+        before = self.tally
+        self.tally = before._replace(
+            asked=before.asked + asked, answered=before.answered + answered
+        )
+
     def _kept(self, file: Path, answer: Stored) -> Stored:
         """The answer, written down if that is possible; a training does not end for it."""
-        if self.complaint is None:
-            try:
-                _write(file, answer)
-            except UserError as error:
-                self.complaint = str(error)
+        if self.tally.complaint is None:
+            self.tally = self.tally._replace(complaint=self._complaint(file, answer))
         return answer
+
+    def _complaint(self, file: Path, answer: Stored) -> str | None:
+        """Writes an answer; what hinders that."""
+        self._room -= _bytes(answer)
+        if self._room < 0:
+            return "they would have taken more room than was agreed to"
+        try:
+            _write(file, answer)
+        except (UserError, SafetensorError) as error:
+            return str(error)
+        return None
+
+
+def summary(tallies: Sequence[Tally]) -> str:
+    """What the teachers of all ranks were spared, in words."""
+    asked, answered = (sum(column) for column in zip(*(t[:2] for t in tallies), strict=True))
+    complaint = next((tally.complaint for tally in tallies if tally.complaint), None)
+    problem = f"; answers were not all kept: {complaint}" if complaint else ""
+    return (
+        f"the teacher was asked for {asked:,} of {answered:,} pictures, the others were "
+        f"remembered{problem}"
+    )
 
 
 def _name(reads: Reads) -> str:
-    """A folder's name for what is read, the same for every method that reads as much."""
-    values = ((entry.name, getattr(reads, entry.name)) for entry in fields(reads))
-    read = (
-        name + "".join(map(str, sorted(value))) if isinstance(value, frozenset) else name
-        for name, value in values
-        if value and name != "targets"
-    )
-    return "-".join(("neck", *read))
+    """A folder's name for what is kept, the same for every method that reads as much."""
+    flags = ("predictions", "preactivation", "encoder", "backbone")
+    cuts = "".join(f"-tower{cut}" for cut in sorted(reads.towers))
+    return "-".join(("neck", *(flag for flag in flags if getattr(reads, flag)))) + cuts
 
 
 def _keys(batch: Batch) -> list[str]:
@@ -171,23 +218,36 @@ def _priors(output: DetectorOutput) -> tuple[Tensor, ...]:
             return ()
 
 
+def _places(output: DetectorOutput) -> list[Tensor]:
+    """Boxes and other places, of which half precision has too few digits in a large picture."""
+    found: list[Tensor] = []
+    match output.predictions:
+        case QueryPredictions(boxes=boxes):
+            found += boxes
+        case RegionPredictions(rpn=rpn, proposals=proposals):
+            found += (*rpn.boxes, proposals.boxes)
+        case DensePredictions(boxes=boxes, coder=coder) if coder.numbers == COORDINATES:
+            found += boxes
+    if isinstance(output.trace, EncoderTrace):
+        found += (output.trace.valid_ratios, output.trace.sizes)
+    return found
+
+
 def _is_own(leaf: object, priors: set[int]) -> bool:
     """Whether a leaf of an output belongs to its pictures."""
     return isinstance(leaf, Tensor) and id(leaf) not in priors
 
 
-def _stored(leaf: Tensor) -> Tensor:
+def _stored(tensor: Tensor, form: Own) -> Tensor:
     """As it is kept: half precision where that loses no more than digits."""
-    leaf = leaf.detach().cpu()
-    if leaf.dtype != torch.float32 or _are_boxes(leaf):
-        return leaf
-    half = leaf.half()
-    return half if half.isfinite().all() else leaf
+    if form.dtype != torch.float32 or form.is_exact:
+        return tensor
+    half = tensor.half()
+    return half if half.isfinite().all() else tensor
 
 
-def _are_boxes(leaf: Tensor) -> bool:
-    """Whether these are boxes in pixels (B, n, 4), of which half precision has too few digits."""
-    return leaf.ndim == 3 and leaf.shape[-1] == COORDINATES  # noqa: PLR2004
+def _bytes(stored: Stored) -> int:
+    return sum(tensor.nbytes for tensor in stored)
 
 
 def _read(file: Path) -> Stored | None:

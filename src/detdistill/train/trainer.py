@@ -43,16 +43,9 @@ class Trainer:
         step: moved to the device, wrapped for several ranks where there are some.
         experiment: optimizer, precision, accumulation, seed.
         engine: the device and the other ranks.
-        cache: where the teacher's answers are kept; None asks it every time.
     """
 
-    def __init__(
-        self,
-        step: TrainStep,
-        experiment: Experiment,
-        engine: Accelerator,
-        cache: Path | None = None,
-    ) -> None:
+    def __init__(self, step: TrainStep, experiment: Experiment, engine: Accelerator) -> None:
         self.step = _placed(step, engine.device, channels_last=experiment.channels_last).train()
         self.done = 0
         self.window = Window()
@@ -63,7 +56,8 @@ class Trainer:
         self._optimizer = optim.build(step, experiment.optimizer)
         self._module: nn.Module
         self._module, self._driver = engine.prepare(step, self._optimizer)
-        self.memory = Memory(cache, self._ask, step.reads) if cache else None
+        self.memory: Memory | None = None
+        """Of the teacher's answers, where they are remembered."""
 
     @property
     def detector(self) -> Detector:
@@ -75,6 +69,10 @@ class Trainer:
         """That of the next step; of the last one when all are done."""
         steps = self._experiment.steps
         return optim.learning_rate(min(self.done, steps - 1), steps, self._experiment.optimizer)
+
+    def remember(self, folder: Path, room: float) -> None:
+        """From now on, keeps the teacher's answers in a folder, `room` bytes more at the most."""
+        self.memory = Memory(folder, self._ask, self.step.reads, room)
 
     def place(self, structure: Structure) -> Structure:
         """A batch or an output on the device, its maps laid out as the weights are."""
