@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from functools import partial
 from itertools import repeat
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -56,7 +58,10 @@ class Bench:
         """A training with these methods, or without a teacher."""
         fold = self.experiment.fold_teacher
         step = TrainStep(self.student, self.teacher, _parsed(methods), fold=fold)
-        return Trainer(step, self.experiment, self.engine)
+        trainer = Trainer(step, self.experiment, self.engine)
+        if methods and self.experiment.teacher_cache:
+            trainer.remember(Path(self.experiment.teacher_cache), math.inf)
+        return trainer
 
     def advance(self, trainer: Trainer) -> Case:
         """Whole steps on one batch."""

@@ -45,12 +45,22 @@ def peak_memory_mb(device: torch.device) -> float | None:
     """The most memory that this process has held: tensors on a GPU, resident memory on a CPU."""
     if device.type == "cuda":
         return round(torch.cuda.max_memory_allocated(device) / 1e6, 1)
+    own = _high_water_mark()
+    return round(own / 1e6, 1) if own else None
+
+
+def _high_water_mark() -> float | None:
+    """Bytes of memory that this process held at most; None where the system does not say."""
+    status = Path("/proc/self/status")
+    if status.exists():  # `getrusage` counts what the process held that started this one
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return 1024.0 * int(line.split()[1])
     try:
         import resource
     except ImportError:
         return None
     unit = 1 if sys.platform == "darwin" else 1024
-    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6, 1)
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 
 
 def _version(package: str) -> str | None:
