@@ -1,52 +1,29 @@
 """What a teacher said before: kept on disk, picture by picture, so that it is asked only once.
 
 A picture is recognised by its pixels, as the teacher sees them: mirrored, resized and padded. So a
-mirrored picture is another one, and a data set that has changed is asked for anew. Numbers are kept
-in half precision; places in float32, and what half precision cannot hold. A training gets these
-numbers the first time, too, and so does not depend on what was there before.
+mirrored picture is another one, and a data set that has changed is asked for anew. A training gets
+the numbers as they are kept the first time, too, and so does not depend on what was there before.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from detdistill.errors import UserError
-from detdistill.files import replace_file
-from detdistill.structures import (
-    Batch,
-    DensePredictions,
-    DetectorOutput,
-    EncoderTrace,
-    QueryPredictions,
-    Reads,
-    RegionPredictions,
-)
+from detdistill.structures import Batch, DetectorOutput, Reads
+from detdistill.train import answers
+from detdistill.train.answers import Form, Stored
 
 Teacher = Callable[[Batch], DetectorOutput]
-Stored = list[Tensor]
-"""The tensors of one picture."""
-
-COORDINATES = 4
-"""Numbers of a box that are places; more are a distribution's logits."""
-
-
-class Own(NamedTuple):
-    """A tensor that belongs to the pictures of a batch."""
-
-    dtype: torch.dtype
-    is_exact: bool
-    """Whether half precision has too few digits for it."""
 
 
 class Tally(NamedTuple):
@@ -58,48 +35,6 @@ class Tally(NamedTuple):
     """Pictures that were handed over."""
     complaint: str | None = None
     """Why answers are no longer kept, as on a full disk."""
-
-
-@dataclass(frozen=True)
-class Form:
-    """How an output is put together of what belongs to pictures and what is the same for all."""
-
-    tree: pytree.TreeSpec
-    leaves: tuple[Any, ...]
-    """Of the whole output: an `Own` in the place of a tensor that belongs to pictures, and priors,
-    strides and the like themselves."""
-
-    @classmethod
-    def of(cls, output: DetectorOutput) -> Form:
-        """That of an output."""
-        leaves, tree = pytree.tree_flatten(output)
-        priors, places = ({id(t) for t in found} for found in (_priors(output), _places(output)))
-        return cls(
-            tree,
-            tuple(
-                Own(leaf.dtype, id(leaf) in places) if _is_own(leaf, priors) else leaf
-                for leaf in leaves
-            ),
-        )
-
-    def apart(self, output: DetectorOutput) -> list[Stored]:
-        """The tensors of each picture, as they are stored."""
-        pairs = zip(pytree.tree_leaves(output), self.leaves, strict=True)
-        own = [
-            [_stored(part, form) for part in leaf.detach().cpu()]
-            for leaf, form in pairs
-            if isinstance(form, Own)
-        ]
-        return [list(picture) for picture in zip(*own, strict=True)]
-
-    def together(self, pictures: Sequence[Stored]) -> DetectorOutput:
-        """The output that these pictures have in common."""
-        own = iter([torch.stack(column) for column in zip(*pictures, strict=True)])
-        leaves = [
-            next(own).to(form.dtype) if isinstance(form, Own) else form for form in self.leaves
-        ]
-        output: DetectorOutput = pytree.tree_unflatten(leaves, self.tree)
-        return output
 
 
 class Memory:
@@ -124,11 +59,11 @@ class Memory:
     def __call__(self, batch: Batch) -> DetectorOutput:
         """The teacher's output for a batch that is not on a device yet; nor is the output."""
         files = [self._folder / key[:2] / f"{key}.safetensors" for key in _keys(batch)]
-        known = {row: found for row, file in enumerate(files) if (found := _read(file))}
+        known = {row: found for row, file in enumerate(files) if (found := answers.read(file))}
         missing = [row for row in range(len(files)) if row not in known]
         if missing:
-            answers = self._ask(batch, missing)
-            known |= {row: self._kept(files[row], answer) for row, answer in answers.items()}
+            said = self._ask(batch, missing)
+            known |= {row: self._kept(files[row], answer) for row, answer in said.items()}
         elif _canvas(batch) not in self._forms:
             self._ask(batch, [0])
         self._count(answered=len(files))
@@ -136,7 +71,7 @@ class Memory:
 
     def size(self, batch: Batch) -> int:
         """Bytes of a picture's answer, from the first of a batch."""
-        return _bytes(self._ask(batch, [0])[0])
+        return answers.size(self._ask(batch, [0])[0])
 
     def _ask(self, batch: Batch, rows: list[int]) -> dict[int, Stored]:
         """Asks for some pictures of a batch, and learns the form of the answer."""
@@ -159,11 +94,11 @@ class Memory:
 
     def _complaint(self, file: Path, answer: Stored) -> str | None:
         """Writes an answer; what hinders that."""
-        self._room -= _bytes(answer)
+        self._room -= answers.size(answer)
         if self._room < 0:
             return "they would have taken more room than was agreed to"
         try:
-            _write(file, answer)
+            answers.write(file, answer)
         except (UserError, SafetensorError) as error:
             return str(error)
         return None
@@ -208,58 +143,3 @@ def _canvas(batch: Batch) -> torch.Size:
 def _pick(batch: Batch, rows: list[int]) -> Batch:
     picked: Batch = pytree.tree_map_only(Tensor, lambda tensor: tensor[rows], batch)
     return picked
-
-
-def _priors(output: DetectorOutput) -> tuple[Tensor, ...]:
-    match output.predictions:
-        case DensePredictions() | RegionPredictions():
-            return output.dense.priors
-        case _:
-            return ()
-
-
-def _places(output: DetectorOutput) -> list[Tensor]:
-    """Boxes and other places, of which half precision has too few digits in a large picture."""
-    found: list[Tensor] = []
-    match output.predictions:
-        case QueryPredictions(boxes=boxes):
-            found += boxes
-        case RegionPredictions(rpn=rpn, proposals=proposals):
-            found += (*rpn.boxes, proposals.boxes)
-        case DensePredictions(boxes=boxes, coder=coder) if coder.numbers == COORDINATES:
-            found += boxes
-    if isinstance(output.trace, EncoderTrace):
-        found += (output.trace.valid_ratios, output.trace.sizes)
-    return found
-
-
-def _is_own(leaf: object, priors: set[int]) -> bool:
-    """Whether a leaf of an output belongs to its pictures."""
-    return isinstance(leaf, Tensor) and id(leaf) not in priors
-
-
-def _stored(tensor: Tensor, form: Own) -> Tensor:
-    """As it is kept: half precision where that loses no more than digits."""
-    if form.dtype != torch.float32 or form.is_exact:
-        return tensor
-    half = tensor.half()
-    return half if half.isfinite().all() else tensor
-
-
-def _bytes(stored: Stored) -> int:
-    return sum(tensor.nbytes for tensor in stored)
-
-
-def _read(file: Path) -> Stored | None:
-    """The tensors in a file; None if it is not there, or was cut off."""
-    try:
-        found = load_file(file)
-    except (OSError, SafetensorError):
-        return None
-    return [found[str(number)] for number in range(len(found))]
-
-
-def _write(file: Path, stored: Stored) -> None:
-    """Quickly: a file that a power failure cuts off is written again."""
-    numbered = {str(number): tensor.contiguous() for number, tensor in enumerate(stored)}
-    replace_file(file, lambda path: save_file(numbered, path), sync=False)
