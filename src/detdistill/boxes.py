@@ -39,6 +39,16 @@ def to_centers(boxes: Tensor) -> Tensor:
     return torch.cat([centers(boxes), sides(boxes)], dim=-1)
 
 
+def from_coco(boxes: Tensor) -> Tensor:
+    """Left, top, width, height (..., 4), as in COCO's files -> corners."""
+    return torch.cat([boxes[..., :2], boxes[..., :2] + boxes[..., 2:]], dim=-1)
+
+
+def to_coco(boxes: Tensor) -> Tensor:
+    """Corners (..., 4) -> left, top, width, height."""
+    return torch.cat([boxes[..., :2], sides(boxes)], dim=-1)
+
+
 def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Intersection and union, clamped to at least `EPS`, of boxes that broadcast."""
     low = torch.maximum(a[..., :2], b[..., :2])

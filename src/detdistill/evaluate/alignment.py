@@ -111,16 +111,10 @@ def _grouped(notes: Sequence[tuple[int, Json]]) -> dict[tuple[int, int], _Group]
         key: _Group(
             [number for number, _ in group],
             [note.get("score", 1.0) for _, note in group],
-            _corners([note["bbox"] for _, note in group]),
+            boxes.from_coco(torch.tensor([note["bbox"] for _, note in group], dtype=torch.float64)),
         )
         for key, group in groups.items()
     }
-
-
-def _corners(sides: list[list[float]]) -> Tensor:
-    """Left, top, width, height -> (M, 4) xyxy."""
-    box = torch.tensor(sides, dtype=torch.float64)
-    return torch.cat([box[:, :2], box[:, :2] + box[:, 2:]], dim=1)
 
 
 def _matched(found: _Group, objects: _Group | None, crowds: _Group | None) -> Tensor:

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from detdistill import classes
+from detdistill.boxes import to_coco
 from detdistill.errors import UserError
 from detdistill.evaluate import coco
 from detdistill.structures import Detections, Reads, Spec
@@ -217,12 +218,11 @@ def _results(
     """One COCO result per detection, image by image, best first."""
     scales = torch.stack([_scale(sample, originals[sample.id]) for sample in samples])
     boxes = found.boxes.double() * scales.unsqueeze(1)
-    corner_and_size = torch.cat([boxes[..., :2], boxes[..., 2:] - boxes[..., :2]], dim=-1)
     rows = zip(
         [sample.id for sample in samples],
         found.counts.tolist(),
         found.labels.tolist(),
-        corner_and_size.tolist(),
+        to_coco(boxes).tolist(),
         found.scores.tolist(),
         strict=True,
     )

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from detdistill.boxes import pairwise_iou
+from detdistill.boxes import from_coco, pairwise_iou
 
 Record = Mapping[str, Any]
 Floats = NDArray[np.float64]
@@ -134,8 +134,7 @@ def _judged(found: Sequence[Record], objects: Sequence[Record], image: int) -> l
 
 def _corners(records: Sequence[Record]) -> torch.Tensor:
     """(N, 4) xyxy in float64."""
-    boxes = torch.tensor([record["bbox"] for record in records], dtype=torch.float64)
-    return torch.cat([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], dim=1)
+    return from_coco(torch.tensor([record["bbox"] for record in records], dtype=torch.float64))
 
 
 def _mean(values: Sequence[float]) -> float:

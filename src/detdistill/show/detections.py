@@ -14,7 +14,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor
 
-from detdistill.boxes import pairwise_iou
+from detdistill.boxes import from_coco, pairwise_iou
 from detdistill.show import colors
 from detdistill.structures import Detections
 
@@ -50,8 +50,7 @@ class Objects:
         real = [note for note in sure if not note.get("iscrowd")]
         kept = sorted(real, key=lambda note: -note.get("score", 1.0))
         boxes = [note["bbox"] for note in kept]
-        corners = torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4)
-        corners = torch.cat([corners[:, :2], corners[:, :2] + corners[:, 2:]], dim=1)
+        corners = from_coco(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
         scored = bool(kept) and "score" in kept[0]
         return cls(
             boxes=corners,
