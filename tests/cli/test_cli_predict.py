@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from detdistill import data, detectors
-from detdistill.cli import main, pictures, predicting, verbs
+from detdistill.cli import main, pictures, predicting, predictions, verbs
 from detdistill.data import shapes
 from detdistill.errors import UserError
 from detdistill.interop import checkpoint
@@ -173,6 +173,21 @@ def test_ids_are_those_of_the_data(tmp_path: Path) -> None:
     names = dict(zip(truth.category_ids, truth.classes, strict=True))
     assert {entry["id"]: entry["name"] for entry in found["categories"]} == names
     assert list(found["skipped"]) == [str(stranger)]
+
+
+def test_no_two_pictures_get_the_same_id(tmp_path: Path) -> None:
+    shapes.write(tmp_path / "made", "tiny", layout="coco", train=1, tune=1, test=2)
+    name = f"coco:{tmp_path / 'made'}"
+    truth: Any = data.open(name, "test")
+    own, other = truth.file(0), truth.file(1)
+    namesake = picture(tmp_path / "a" / own.name)
+    copies = [picture(tmp_path / place / other.name) for place in "ab"]
+    files = [namesake, own, *copies]
+    assert predictions.ids_of(name, "test", files, []).pictures == {
+        own: truth.ground_truth()["images"][0]["id"]
+    }
+    alone = predictions.ids_of(name, "test", [namesake], []).pictures
+    assert alone == {namesake: truth.ground_truth()["images"][0]["id"]}
 
 
 def test_data_without_the_detectors_classes_is_refused(talkative: str, tmp_path: Path) -> None:

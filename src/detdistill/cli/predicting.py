@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 from torch import Tensor
 
 from detdistill.cli import pictures, ready
-from detdistill.cli.predictions import Format, Ids, Prediction, Results, ids_of, own_ids
+from detdistill.cli.predictions import Ids, Prediction, Results, ids_of, own_ids
+from detdistill.cli.verbs import Format
 from detdistill.cli.waiting import counting
 from detdistill.data import Resize
 from detdistill.data import pictures as reading
@@ -83,13 +84,13 @@ def _read(
 ) -> Iterator[Seen]:
     """The pictures that can be read and have an id; the others are put into `skipped`."""
     for file in files:
+        if file not in ids.pictures:
+            skipped[str(file)] = f"{file} is not a picture of the data set, or not the only such."
+            continue
         try:
             image = reading.read(file)
         except UserError as error:
             skipped[str(file)] = str(error)
-            continue
-        if file not in ids.pictures:
-            skipped[str(file)] = f"{file} is not a picture of the data set, or not the only such."
             continue
         yield Seen(file, image, resize.picture(image) if resize else image)
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
 
 from detdistill import data as datasets
-from detdistill.boxes import to_centers
+from detdistill.boxes import to_centers, to_coco
+from detdistill.cli.verbs import Format
 from detdistill.data.folder import PictureFolder
 from detdistill.errors import UserError
 from detdistill.files import replace_file, write_json, write_text
 from detdistill.show.detections import Objects, draw
 
-Format = Literal["coco", "yolo", "pictures"]
 Entry = dict[str, Any]
 
 
@@ -48,7 +49,8 @@ def own_ids(files: Sequence[Path], classes: Sequence[str]) -> Ids:
 def ids_of(data: str, split: str, files: Sequence[Path], classes: Sequence[str]) -> Ids:
     """Those of a data set: of its file itself, or else of its only file with the same name.
 
-    Pictures that are not in the data set have none.
+    Pictures that are not in the data set have none, nor those that share their name with another of
+    `files`, where it is not known which of them is meant.
 
     Raises:
         UserError: the data set is not on disk or lacks some of the classes.
@@ -65,11 +67,11 @@ def ids_of(data: str, split: str, files: Sequence[Path], classes: Sequence[str])
     for place, number in places.items():
         names.setdefault(place.name, []).append(number)
     only = {name: found[0] for name, found in names.items() if len(found) == 1}
-    known = {file: places.get(file.resolve(), only.get(file.name)) for file in files}
-    return Ids(
-        {file: number for file, number in known.items() if number is not None},
-        [numbers[name] for name in classes],
-    )
+    own = {file: places[file.resolve()] for file in files if file.resolve() in places}
+    alike = {file: only[file.name] for file in files if file not in own and file.name in only}
+    uses = Counter([*own.values(), *alike.values()])
+    sure = {file: number for file, number in alike.items() if uses[number] == 1}
+    return Ids(own | sure, [numbers[name] for name in classes])
 
 
 def _images(dataset: PictureFolder) -> Iterator[tuple[int, Entry]]:
@@ -100,7 +102,7 @@ class Results:
         )
         self.detections += (
             {"image_id": number, "category_id": self.ids.classes[label], "bbox": box, "score": sure}
-            for label, sure, box in _rows(found.objects, _left_top_width_height)
+            for label, sure, box in _rows(found.objects, lambda b: to_coco(b.double()))
         )
         for name in self.formats:
             if name in _OF_PICTURES:
@@ -161,10 +163,3 @@ def _rows(
 ) -> Iterator[tuple[int, float, list[float]]]:
     """Label, score and four numbers of each object; `form` makes them of the corners."""
     return zip(objects.labels, objects.scores or [], form(objects.boxes).tolist(), strict=True)
-
-
-def _left_top_width_height(boxes: Tensor) -> Tensor:
-    """As the evaluation: in double precision."""
-    boxes = boxes.double().clone()
-    boxes[:, 2:] -= boxes[:, :2]
-    return boxes
