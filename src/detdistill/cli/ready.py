@@ -18,12 +18,6 @@ def load(path: str) -> tuple[Detector, Resize | None]:
     """
     if path.endswith(".onnx"):
         exported = OnnxDetector(Path(path))
-        return exported, _resize(exported.resize, exported.letterbox)
-    resize = _resize(checkpoints.resize_of(path), checkpoints.letterbox_of(path))
+        return exported, Resize.of(exported.resize, exported.letterbox)
+    resize = Resize.of(checkpoints.resize_of(path), checkpoints.letterbox_of(path))
     return checkpoints.load(path).to(best_device()), resize
-
-
-def _resize(sides: tuple[int, int] | None, letterbox: int | None) -> Resize | None:
-    if letterbox:
-        return Resize.letterbox(letterbox)
-    return Resize(*sides) if sides else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -34,6 +35,13 @@ class Resize:
     def letterbox(cls, side: int) -> Resize:
         """As large as fits into a square, to which batches are padded: all have one shape."""
         return cls(side, side, canvas=side)
+
+    @classmethod
+    def of(cls, sides: Sequence[int] | None, letterbox: int | None) -> Resize | None:
+        """As an experiment or a card says it: a square, or two lengths; None keeps the size."""
+        if letterbox:
+            return cls.letterbox(letterbox)
+        return cls(*sides) if sides else None
 
     def size(self, height: int, width: int) -> tuple[int, int]:
         """The new height and width, rounded to whole pixels."""

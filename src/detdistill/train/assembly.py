@@ -60,7 +60,7 @@ def build(experiment: Experiment) -> Assembly:
     teacher = _teacher(experiment) if methods else None
     weights = start.weights_of(experiment)
     dataset = data.open(experiment.data, "train", experiment.images, skippable=experiment.skippable)
-    found = None if teacher is None else _common(experiment, teacher, dataset)
+    found = None if teacher is None else common(experiment, teacher, dataset)
     student, origin = start.student(experiment, tuple(dataset.classes), weights)
     _check_classes(experiment.student, student, dataset)
     return Assembly(
@@ -123,20 +123,12 @@ def open_whole(experiment: Experiment, split: str) -> Dataset:
     )
 
 
-def _resize(experiment: Experiment) -> Resize | None:
-    if experiment.letterbox:
-        return Resize.letterbox(experiment.letterbox)
-    return Resize(*experiment.resize) if experiment.resize else None
+def common(experiment: Experiment, teacher: Detector, dataset: Dataset) -> ClassMatch:
+    """The data's classes among the teacher's.
 
-
-def _teacher(experiment: Experiment) -> Detector:
-    if experiment.teacher is None:
-        raise UserError("Distillation needs a teacher: a run folder or a .safetensors file.")
-    return checkpoint.load(experiment.teacher)
-
-
-def _common(experiment: Experiment, teacher: Detector, dataset: Dataset) -> ClassMatch:
-    """The data's classes among the teacher's."""
+    Raises:
+        UserError: there are none, or `class_map` names one that is not there.
+    """
     found = classes.match(teacher.spec.classes, dataset.classes, experiment.class_map)
     if not found.pairs:
         said = classes.other_classes(f"The teacher {experiment.teacher}", found)
@@ -145,6 +137,16 @@ def _common(experiment: Experiment, teacher: Detector, dataset: Dataset) -> Clas
             "teacher that knows one of the data's."
         )
     return found
+
+
+def _resize(experiment: Experiment) -> Resize | None:
+    return Resize.of(experiment.resize, experiment.letterbox)
+
+
+def _teacher(experiment: Experiment) -> Detector:
+    if experiment.teacher is None:
+        raise UserError("Distillation needs a teacher: a run folder or a .safetensors file.")
+    return checkpoint.load(experiment.teacher)
 
 
 def _check_classes(name: str, student: Detector, dataset: Dataset) -> None:

@@ -79,12 +79,13 @@ class OtherScale:
             return "encoder"
         if reads.backbone:
             return "backbone"
-        fits = self.family == "query" or (self.family == "dense" and self._is_exact())
-        return "predictions" if reads.predictions and not fits else None
+        return "predictions" if reads.predictions and not self.has_predictions else None
 
-    def _is_exact(self) -> bool:
-        """Whether every level of the student has one with equal cells."""
-        return tuple(self.seen[level] for level in self.levels) == self.strides
+    @property
+    def has_predictions(self) -> bool:
+        """Whether predictions can be handed over without resizing a map."""
+        is_exact = tuple(self.seen[level] for level in self.levels) == self.strides
+        return self.family == "query" or (self.family == "dense" and is_exact)
 
     def pictures(self, images: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
         """(B, 3, H, W) images and their sizes (B, 2) without padding, as the teacher sees them."""

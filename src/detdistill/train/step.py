@@ -122,14 +122,19 @@ class TrainStep(nn.Module):
             )
             return named | self._distil(self.common(step) if self.common else step)
 
-    def ask(self, batch: Batch) -> DetectorOutput:
-        """What the teacher says of a batch at its own scale, as far as the methods read it."""
+    def ask(self, batch: Batch, reads: Reads | None = None) -> DetectorOutput:
+        """What the teacher says of a batch at its own scale.
+
+        Args:
+            batch: on the module's device.
+            reads: what of it is to be there; what the methods read if None.
+        """
         if self.teacher is None:
             raise LookupError("without methods, the teacher is not held")
         images, sizes = batch.images, batch.truth.sizes
         if self.scale:
             images, sizes = self.scale.pictures(images, sizes)
-        output: DetectorOutput = self.teacher(images, sizes, self.reads)
+        output: DetectorOutput = self.teacher(images, sizes, reads or self.reads)
         return output
 
     def taught(
@@ -139,13 +144,17 @@ class TrainStep(nn.Module):
         output = handed_over(said or self.ask(batch))
         return self.scale.output(output, neck) if self.scale else output
 
-    def _set_up(self, methods: Mapping[str, Method], teacher: Spec, student: Spec) -> Reads:
-        """Fits the methods to the two detectors as they will see them; returns what they read."""
+    def seen(self, teacher: Spec, student: Spec) -> tuple[Spec, Spec]:
+        """What is known of the two detectors, as methods see them."""
         if self.scale:
             teacher = self.scale.spec
         if self.common:
             teacher, student = map(self.common.spec, (teacher, student))
-        reads = combine.setup(methods, teacher, student)
+        return teacher, student
+
+    def _set_up(self, methods: Mapping[str, Method], teacher: Spec, student: Spec) -> Reads:
+        """Fits the methods to the two detectors as they will see them; returns what they read."""
+        reads = combine.setup(methods, *self.seen(teacher, student))
         if self.scale:
             self.scale.check(methods)
         return reads
