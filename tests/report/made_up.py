@@ -97,7 +97,7 @@ def checkpoint(file: Path, *, fingerprint: str = "f1") -> Path:
 
 
 def explained(run: Path) -> Path:
-    """The folder of figures: a single one, some for tabs, and some of one size for a slider."""
+    """The folder of figures: a single one, and two groups for tabs."""
     figures = [
         ("errors", "", "", (640, 320)),
         *((f"values-{i}", "value_maps", f"picture {i}", (400 + i, 200)) for i in (3, 14)),
@@ -119,7 +119,15 @@ def _figure(name: str, group: str, tab: str) -> Json:
     files = {ending: f"{name}.{ending}" for ending in ("png", "svg", "json", "csv")}
     words = {"title": f"Title of {group or name}", "caption": "Lower is better."}
     more = {"alt": f"A drawing: {name}.", "source": "TID, figure 4"}
-    return {"name": name, "group": group, "tab": tab, **words, **more, **files}
+    return {
+        "figure": group or name,
+        "name": name,
+        "group": group,
+        "tab": tab,
+        **words,
+        **more,
+        **files,
+    }
 
 
 def evaluation(ap: float, steps: int, step_ms: float, experiment: Json) -> Json:

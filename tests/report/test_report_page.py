@@ -246,9 +246,23 @@ def test_figures_are_shown_with_their_words(tmp_path: Path) -> None:
         f"A drawing: {name}." for name in names
     ]
     kinds = [a["data-kind"] for a in Elements(page).named("div") if "data-kind" in a]
-    assert kinds == ["single", "tabs", "slider"]
+    assert kinds == ["single", "tabs", "tabs"]
     assert "After TID, figure 4." in page
     assert "detdistill explain" not in page
+
+
+def test_figures_of_runs_with_the_same_methods_are_told_apart(tmp_path: Path) -> None:
+    runs = [
+        made_up.run(tmp_path / name, methods={"pkd": {}}, images=images)
+        for name, images in (("few", 100), ("many", 300), ("twin", 300))
+    ]
+    for run in runs[:2]:
+        made_up.explained(run)
+    page = page_of(*runs)
+
+    found = [line for line in page.splitlines() if ">Figures of " in line and "<h2" in line]
+    assert len(found) == 2
+    assert all(f"pkd, gfl-mini-w8 on shapes, {n} labelled" in page for n in (100, 300))
 
 
 def test_without_figures_the_page_says_how_to_make_them(demo_page: str, demo_folder: Path) -> None:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from detdistill.report.numbers import Interval, Sample, sample
 from detdistill.report.resampling import resampled
-from detdistill.report.runs import Run
+from detdistill.report.runs import Run, teacher_places
 
 _NOT_THE_TRAINING = {
     *("seed", "teacher", "workers", "tensorboard"),
@@ -217,18 +217,6 @@ def _comparisons(runs: Sequence[Run]) -> list[Comparison]:
     return found or ([_comparison(teachers, [])] if teachers else [])
 
 
-def teacher_folders(run: Run) -> list[Path]:
-    """Where the teacher of `run` may lie: as it was named, its folder, and near the run."""
-    named = run.experiment.get("teacher")
-    if not named:
-        return []
-    path = Path(str(named))
-    folder = path.parent if path.suffix == ".safetensors" else path
-    here = run.folder.resolve()
-    near = [here.parent / folder.name, here.parent.parent / folder.parent.name / folder.name]
-    return [place for place in (path, folder, *near) if place.resolve() != here]
-
-
 def _comparison(runs: Sequence[Run], teachers: Sequence[Run]) -> Comparison:
     data, images, student = runs[0].setting
     arms = _labelled([_arm(group, runs) for group in _grouped(runs)])
@@ -252,13 +240,13 @@ def _steps(arm: Arm) -> int:
 
 def _teachers(runs: Sequence[Run]) -> list[Run]:
     """Runs that another run names as its teacher, or that are called so."""
-    named = {path.resolve() for run in runs for path in teacher_folders(run)}
+    named = {path.resolve() for run in runs for path in teacher_places(run)}
     found = [run for run in runs if run.folder.resolve() in named]
     return found or [run for run in runs if run.name == "teacher" and not run.methods]
 
 
 def _teacher_of(runs: Sequence[Run], teachers: Sequence[Run]) -> Arm | None:
-    named = {path.resolve() for run in runs for path in teacher_folders(run)}
+    named = {path.resolve() for run in runs for path in teacher_places(run)}
     chosen = [run for run in teachers if run.folder.resolve() in named]
     return Arm(role=Role.TEACHER, label="Teacher", runs=tuple(chosen)) if chosen else None
 

@@ -24,12 +24,12 @@ from detdistill.report import (
     table,
     words,
 )
-from detdistill.report.arms import Arm, Comparison, compare, teacher_folders
+from detdistill.report.arms import Arm, Comparison, compare
 from detdistill.report.checkpoints import read_checkpoint
 from detdistill.report.numbers import counted
 from detdistill.report.published import Published
 from detdistill.report.resampling import RESAMPLES
-from detdistill.report.runs import Run, find_runs, is_run, read_run
+from detdistill.report.runs import Run, find_runs, is_run, read_run, teacher_places
 
 _HERE = Path(__file__).parent
 _PAGE = "report.html"
@@ -146,23 +146,32 @@ class Page:
 
     @cached_property
     def figures(self) -> list[figures.Section]:
-        """What `explain` drew, of the first run of each arm."""
-        return figures.sections({arm.label: _explained(arm) for arm in self._arms})
+        """What `explain` drew, of each arm the first run that has figures."""
+        named: dict[Path, tuple[str, Run]] = {}
+        for comparison, arm in self._arms:
+            run = _explained(arm)
+            named.setdefault(run.folder, (self._name(comparison, arm), run))
+        return figures.sections(named.values())
 
     @cached_property
     def how_to_explain(self) -> str:
         """The command that draws the figures of the best run; empty if they are there."""
         if self.figures or not self._arms:
             return ""
-        best = next((c.best for c in self.comparisons if c.best), self._arms[0])
+        best = next((c.best for c in self.comparisons if c.best), self._arms[0][1])
         return f"detdistill explain {shlex.quote(str(best.first.folder))}"
 
     @property
-    def _arms(self) -> list[Arm]:
-        """All that were trained here, the best first."""
-        arms = (arm for comparison in self.comparisons for arm in comparison.arms)
-        trained = [arm for arm in arms if not arm.first.is_checkpoint]
-        return sorted(trained, key=lambda arm: (not arm.first.methods, -arm.ap))
+    def _arms(self) -> list[tuple[Comparison, Arm]]:
+        """All that were trained here, the best first, each behind a comparison that it is in."""
+        arms = [(comparison, arm) for comparison in self.comparisons for arm in comparison.arms]
+        trained = [(comparison, arm) for comparison, arm in arms if not arm.first.is_checkpoint]
+        return sorted(trained, key=lambda found: (not found[1].first.methods, -found[1].ap))
+
+    def _name(self, comparison: Comparison, arm: Arm) -> str:
+        """An arm's label, unique on the page: with the setting where there are several."""
+        several = len(self.comparisons) > 1
+        return f"{arm.label}, {table.setting(comparison)}" if several else arm.label
 
     @cached_property
     def cost(self) -> list[str]:
@@ -278,7 +287,7 @@ def _with_teachers(runs: Sequence[Run]) -> list[Run]:
     given = {run.folder.resolve() for run in runs}
     missing: dict[Path, Run] = {}
     for run in runs:
-        places = teacher_folders(run)
+        places = teacher_places(run)
         if given.isdisjoint(place.resolve() for place in places):
             found = _teacher(places, run.folder.parent)
             missing |= {found.folder.resolve(): found} if found else {}
@@ -288,8 +297,8 @@ def _with_teachers(runs: Sequence[Run]) -> list[Run]:
 def _teacher(places: Sequence[Path], folder: Path) -> Run | None:
     """The first run folder, or the checkpoint, that is there."""
     runs = (read_run(place) for place in places if is_run(place))
-    cards = (read_checkpoint(place, folder) for place in places[:1])
-    return next(runs, None) or next(cards, None)
+    cards = (read_checkpoint(place, folder) for place in places)
+    return next(runs, None) or next(filter(None, cards), None)
 
 
 def _explained(arm: Arm) -> Run:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from detdistill.errors import UserError
-from detdistill.files import read_json
-from detdistill.report.runs import Run
+from detdistill.report.runs import Run, read_object
 
 _ENDING = ".evaluation.json"
 
@@ -37,9 +36,9 @@ def read_checkpoint(named: Path, folder: Path) -> Run | None:
         file = checkpoint.locate(named)
     except UserError:
         return None
-    card = _object(checkpoint.card_path(file))
+    card = read_object(checkpoint.card_path(file))
     beside = file.with_suffix(_ENDING)
-    measured = (_object(path) for path in (evaluation_file(named, folder), beside))
+    measured = (read_object(path) for path in (evaluation_file(named, folder), beside))
     return Run(
         folder=named,
         experiment={"student": _architecture(card.get("architecture"))},
@@ -55,13 +54,6 @@ def _is_of(evaluation: dict[str, Any], card: dict[str, Any]) -> bool:
     """Whether these weights were evaluated, and not others that lay there before."""
     fingerprint = evaluation.get("fingerprint", card.get("fingerprint"))
     return bool(evaluation) and fingerprint == card.get("fingerprint")
-
-
-def _object(path: Path) -> dict[str, Any]:
-    content = read_json(path) if path.exists() else {}
-    if not isinstance(content, dict):
-        raise UserError(f"{path} is not a JSON object.")
-    return content
 
 
 def _architecture(found: object) -> str:

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from PIL import Image
 
 from detdistill.errors import UserError
-from detdistill.files import read_json
+from detdistill.report.index import Entry, index
 from detdistill.report.inline import data_uri, webp
 from detdistill.report.runs import Run
 
 _FOLDER = "figures"
-_INDEX = "index.json"
-_WORDS = ("name", "title", "caption", "alt", "png")
-"""What an entry of the index must have."""
-
 _WIDEST = 1600
 """Pixels: twice what the page has, for dense screens and print."""
 _HEAVY = 200_000
 """Bytes: photographs rather than lines and areas."""
-_ROLES = ("teacher", "student", "alone", "distilled")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +35,7 @@ class Picture:
     width: int
     height: int
     numbers: str
-    """The file that has them; empty if there is none."""
+    """The file that has them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,14 +48,8 @@ class Family:
 
     @property
     def kind(self) -> str:
-        """How one is chosen: `single`, `tabs`, or `slider`, with which the eye sees changes."""
-        if len(self.pictures) == 1:
-            return "single"
-        sizes = {(picture.width, picture.height) for picture in self.pictures}
-        among_roles = all(
-            any(role in picture.tab.lower() for role in _ROLES) for picture in self.pictures
-        )
-        return "slider" if among_roles and len(sizes) == 1 else "tabs"
+        """How one is chosen: `single` or `tabs`."""
+        return "single" if len(self.pictures) == 1 else "tabs"
 
     @property
     def common_caption(self) -> str:
@@ -79,38 +67,37 @@ class Section:
     families: tuple[Family, ...]
 
 
-def sections(runs: Mapping[str, Run]) -> list[Section]:
+def sections(runs: Iterable[tuple[str, Run]]) -> list[Section]:
     """A section for each run that has figures.
 
     Args:
-        runs: by the name that they have in the tables.
+        runs: behind what each is called in its heading.
 
     Raises:
         UserError: an index or a picture cannot be read.
     """
-    explained = {label: run for label, run in runs.items() if are_there(run)}
+    explained = [(name, run) for name, run in runs if are_there(run)]
     return [
         Section(
             anchor=f"figures-{number}",
-            heading=f"Figures of {label}",
+            heading=f"Figures of {name}",
             families=tuple(_families(run, f"figures-{number}")),
         )
-        for number, (label, run) in enumerate(explained.items())
+        for number, (name, run) in enumerate(explained)
     ]
 
 
 def are_there(run: Run) -> bool:
     """Whether `explain` drew figures of the run."""
-    index = run.folder / _FOLDER / _INDEX
-    return index.exists() and bool(_entries(index))
+    return bool(index(run.folder / _FOLDER))
 
 
 def _families(run: Run, anchor: str) -> Iterator[Family]:
     """The figures of a run in the order of the index, those of a group together."""
     folder = run.folder / _FOLDER
-    groups: dict[str, list[dict[str, Any]]] = {}
-    for entry in _entries(folder / _INDEX):
-        groups.setdefault(entry.get("group") or entry["name"], []).append(entry)
+    groups: dict[str, list[Entry]] = {}
+    for entry in index(folder):
+        groups.setdefault(entry["group"] or entry["name"], []).append(entry)
     for number, (group, entries) in enumerate(groups.items()):
         yield Family(
             anchor=f"{anchor}-{number}",
@@ -119,47 +106,36 @@ def _families(run: Run, anchor: str) -> Iterator[Family]:
         )
 
 
-def _entries(index: Path) -> list[dict[str, Any]]:
-    entries = read_json(index)
-    whole = isinstance(entries, list) and all(
-        isinstance(entry, dict) and all(isinstance(entry.get(word), str) for word in _WORDS)
-        for entry in entries
-    )
-    if not whole:
-        raise UserError(f"{index} is not an index of figures: {_again(index.parent)}")
-    return list(entries)
-
-
-def _shared_title(group: str, entries: Sequence[Mapping[str, Any]]) -> str:
+def _shared_title(group: str, entries: Sequence[Entry]) -> str:
     titles = {entry["title"] for entry in entries}
     if len(titles) == 1:
-        return str(titles.pop())
+        return titles.pop()
     words = re.sub(r"[\W_]+", " ", group).strip()
     return words[:1].upper() + words[1:]
 
 
-def _picture(folder: Path, entry: Mapping[str, Any]) -> Picture:
+def _picture(folder: Path, entry: Entry) -> Picture:
     uri, (width, height) = _smallest(folder, entry)
     return Picture(
-        tab=str(entry.get("tab") or entry["title"]),
+        tab=entry["tab"] or entry["title"],
         title=entry["title"],
         caption=entry["caption"],
-        source=str(entry.get("source") or ""),
+        source=entry["source"],
         alt=entry["alt"] or entry["title"],
         uri=uri,
         width=width,
         height=height,
-        numbers=str(folder / Path(entry["csv"]).name) if entry.get("csv") else "",
+        numbers=str(folder / Path(entry["csv"]).name),
     )
 
 
-def _smallest(folder: Path, entry: Mapping[str, Any]) -> tuple[str, tuple[int, int]]:
+def _smallest(folder: Path, entry: Entry) -> tuple[str, tuple[int, int]]:
     """The drawing inside the page, as SVG if that takes less room, and its size in pixels.
 
     An SVG in an `img` element can run no script and load nothing.
     """
     pixels, kind, size = _pixels(folder / Path(entry["png"]).name)
-    svg = folder / Path(str(entry.get("svg") or "-")).name
+    svg = folder / Path(entry["svg"]).name
     lines = svg.read_bytes() if svg.is_file() else b""
     if lines and len(lines) < len(pixels):
         return data_uri(lines, "svg+xml"), size
@@ -173,13 +149,12 @@ def _pixels(file: Path) -> tuple[bytes, str, tuple[int, int]]:
         picture = Image.open(io.BytesIO(content))
         picture.load()
     except OSError as error:
-        raise UserError(f"{file} cannot be shown ({error}): {_again(file.parent)}") from error
+        raise UserError(
+            f"{file} cannot be shown ({error}): make the figures anew with 'detdistill explain "
+            f"{file.parent.parent}'."
+        ) from error
     if picture.width <= _WIDEST and len(content) <= _HEAVY:
         return content, "png", picture.size
     smaller = picture.convert("RGB")
     smaller.thumbnail((_WIDEST, picture.height))
     return webp(smaller), "webp", smaller.size
-
-
-def _again(folder: Path) -> str:
-    return f"make the figures anew with 'detdistill explain {folder.parent}'."

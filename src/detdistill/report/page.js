@@ -43,7 +43,8 @@ function enlarge(dialog) {
 
 // Variants of a figure behind tabs: arrow keys, Home and End go from one to the next.
 function tabs(family) {
-  const panels = variants(family);
+  family.classList.add("live");
+  const panels = [...family.querySelectorAll(".variant")];
   const list = make("div", { role: "tablist", "aria-labelledby": family.querySelector("h3").id });
   list.classList.add("chooser");
   const buttons = panels.map((panel) => {
@@ -55,7 +56,7 @@ function tabs(family) {
   });
 
   function choose(number) {
-    only(panels, number);
+    for (const [i, panel] of panels.entries()) panel.hidden = i !== number;
     for (const [i, button] of buttons.entries()) {
       set(button, { "aria-selected": i === number, tabindex: i === number ? 0 : -1 });
     }
@@ -77,29 +78,6 @@ function tabs(family) {
   choose(0);
 }
 
-// Variants of one size on a slider, so that what changes jumps to the eye.
-function slider(family) {
-  const panels = variants(family);
-  const id = `${panels[0].id}-slider`;
-  const range = make("input", { type: "range", id, min: 0, max: panels.length - 1, step: 1, value: 0 });
-  const label = make("label", { for: id });
-  label.textContent = "Show";
-  const name = make("output", { for: id });
-  const chooser = make("div", { class: "chooser" });
-
-  function choose() {
-    const panel = panels[Number(range.value)];
-    only(panels, Number(range.value));
-    name.textContent = panel.dataset.tab;
-    range.setAttribute("aria-valuetext", panel.dataset.tab);
-  }
-
-  range.addEventListener("input", choose);
-  chooser.append(label, range, name);
-  panels[0].before(chooser);
-  choose();
-}
-
 // A button below a text to be copied; where that is not allowed, the text is selected instead.
 function copyable(box) {
   const text = box.querySelector("pre");
@@ -118,15 +96,6 @@ function copyable(box) {
   box.append(button, said);
 }
 
-function variants(family) {
-  family.classList.add("live");
-  return [...family.querySelectorAll(".variant")];
-}
-
-function only(panels, number) {
-  for (const [i, panel] of panels.entries()) panel.hidden = i !== number;
-}
-
 function make(tag, attributes) {
   return set(document.createElement(tag), attributes);
 }
@@ -139,5 +108,4 @@ function set(element, attributes) {
 const dialog = document.querySelector("#enlarged");
 if (dialog) enlarge(dialog);
 document.querySelectorAll(".family[data-kind=tabs]").forEach(tabs);
-document.querySelectorAll(".family[data-kind=slider]").forEach(slider);
 document.querySelectorAll(".copyable").forEach(copyable);

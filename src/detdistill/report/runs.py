@@ -8,10 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from detdistill.errors import UserError
-from detdistill.files import read_json
+from detdistill.files import read_json, read_yaml
 
 Json = dict[str, Any]
 
@@ -152,11 +150,29 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         experiment=_read_experiment(folder / _MARK),
-        environment=_read_object(folder / "environment.json"),
-        status={**_FRESH, **_read_object(folder / "status.json")},
+        environment=read_object(folder / "environment.json"),
+        status={**_FRESH, **read_object(folder / "status.json")},
         log=list(_read_lines(folder / "metrics.jsonl")),
-        evaluation=_read_object(folder / "evaluation.json"),
+        evaluation=read_object(folder / "evaluation.json"),
     )
+
+
+def teacher_places(run: Run) -> list[Path]:
+    """Where the teacher of `run` may lie, as files or folders.
+
+    First come the path as it was named and its folder, then what is near the run, then the path as
+    seen from folders above the run, for it may have been typed in one of them.
+    """
+    named = run.experiment.get("teacher")
+    if not named:
+        return []
+    path = Path(str(named))
+    folder = path.parent if path.suffix == ".safetensors" else path
+    here = run.folder.resolve()
+    above = [parent / place for parent in here.parents for place in (path, folder)]
+    near = [here.parent / folder.name, here.parent.parent / folder.parent.name / folder.name]
+    places = dict.fromkeys([path, folder, *near, *above])
+    return [place for place in places if place.resolve() != here]
 
 
 def _run_folders(folder: Path) -> list[Path]:
@@ -178,21 +194,23 @@ def _run_folders(folder: Path) -> list[Path]:
 
 
 def _read_experiment(path: Path) -> Json:
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read as YAML: {error}") from error
+    content = read_yaml(path)
     if not isinstance(content, dict):
         raise UserError(f"{path} does not hold an experiment: expected names with values.")
     return content
 
 
-def _read_object(path: Path) -> Json:
+def read_object(path: Path) -> Json:
+    """A JSON object; empty if the file is not there.
+
+    Raises:
+        UserError: it cannot be read, or is something else.
+    """
     if not path.exists():
         return {}
     content = read_json(path)
     if not isinstance(content, dict):
-        raise UserError(f"{path} does not hold what a run writes there: expected a JSON object.")
+        raise UserError(f"{path} is not a JSON object.")
     return content
 
 
