@@ -9,7 +9,9 @@ from tests.report import made_up
 
 from detdistill import detectors
 from detdistill.data.scenes import CLASSES
+from detdistill.explain.subject import Subject
 from detdistill.interop import checkpoint
+from detdistill.train import checkpoint as checkpoints
 from detdistill.train.folder import RunFolder
 
 METHODS = {"crosskd": {}, "pkd": {}}
@@ -52,3 +54,12 @@ def save_detector(folder: Path, name: str, *, step: int | None = None, **card: s
     run = RunFolder(folder)
     checkpoint.save(detector, run.student if step is None else run.snapshot(step), card)
     return checkpoint.fingerprint(detector)
+
+
+def save_training(subject: Subject) -> None:
+    """What a training leaves of the methods of distilled students: here, what they began with."""
+    for label in subject.distilled:
+        folder = RunFolder(subject.parts[label].checkpoint).last
+        folder.mkdir(parents=True)
+        state = {"trainer": {"step": subject.pair(label).state_dict()}}
+        torch.save(state, folder / checkpoints.STATE)

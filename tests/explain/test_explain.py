@@ -13,6 +13,7 @@ import detdistill
 from detdistill.errors import UserError
 from detdistill.explain import roles
 from detdistill.explain.make import make
+from detdistill.report.index import FORMATS, WORDS, index
 
 
 def test_parts_are_found_among_the_runs(runs: Runs) -> None:
@@ -61,8 +62,8 @@ def test_without_its_teacher_a_run_still_has_the_other_figures(runs: Runs, tmp_p
 
 
 def test_what_was_not_asked_for_stays(runs: Runs, tmp_path: Path) -> None:
-    other = {"figure": "other", "name": "other", "png": "other.png", "svg": "other.svg"}
-    other |= {"json": "other.json", "csv": "other.csv"}
+    other = {"figure": "other", **dict.fromkeys(WORDS, "other")}
+    other |= {form: f"other.{form}" for form in FORMATS}
     stale = {**other, "figure": "pictures", "png": "stale.png"}
     made_up.write(tmp_path / "index.json", json.dumps([other, stale]))
     made_up.write(tmp_path / "other.png", "")
@@ -84,6 +85,45 @@ def test_the_same_runs_give_the_same_files(runs: Runs, tmp_path: Path) -> None:
 def test_an_unknown_figure_is_answered_with_the_nearest(runs: Runs) -> None:
     with pytest.raises(UserError, match="Did you mean 'pictures'"):
         make([runs.distilled], only=["picture"])
+
+
+def test_what_was_drawn_before_a_failure_is_in_the_index(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise UserError("The disk is full.")
+
+    monkeypatch.setattr("detdistill.explain.scores.figures", fail)
+    with pytest.raises(UserError, match="full"):
+        make([runs.distilled], only=["pictures", "scores"], images=1, out=tmp_path)
+    assert [entry["figure"] for entry in index(tmp_path)] == ["pictures"]
+
+
+def test_a_broken_index_is_refused_before_any_work(runs: Runs, tmp_path: Path) -> None:
+    made_up.write(tmp_path / "index.json", "{}")
+    with pytest.raises(UserError, match="not an index of figures: remove it"):
+        make([runs.distilled], only=["pictures"], images=1, out=tmp_path)
+    assert [file.name for file in tmp_path.iterdir()] == ["index.json"]
+
+
+def test_without_its_library_there_is_no_figure_of_tide(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("detdistill.evaluate.coco.find_spec", lambda _: None)
+    made = make([runs.alone], only=["tide"], out=tmp_path)
+    assert "pip install hotcoco" in made.missing["tide"]
+
+
+def test_what_is_not_the_student_alone_is_refused(runs: Runs) -> None:
+    with pytest.raises(UserError, match=r"it learned by crosskd\+pkd"):
+        roles.assign([runs.distilled], alone=runs.distilled)
+    with pytest.raises(UserError, match="gfl-quick-w16 on all images of shapes"):
+        roles.assign([runs.distilled], alone=runs.teacher)
+
+
+def test_a_rival_that_is_not_there_is_refused(runs: Runs, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no checkpoint at .*gone"):
+        roles.assign([runs.distilled], rivals=[tmp_path / "gone"])
 
 
 def test_an_unfinished_run_is_refused(tmp_path: Path) -> None:

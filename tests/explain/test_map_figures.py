@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import torch
-from tests.explain.conftest import save_detector
+from tests.explain.conftest import save_detector, save_training
 from tests.report import made_up
 
 from detdistill import explain
@@ -41,7 +41,9 @@ def make(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Make:
             teacher=place,
         )
         save_detector(distilled, f"{family}-quick-w8", teacher=fingerprint)
-        return Subject(roles.assign([distilled, alone], rivals=rivals), images=1)
+        subject = Subject(roles.assign([distilled, alone], rivals=rivals), images=1)
+        save_training(subject)
+        return subject
 
     return made
 
@@ -88,6 +90,16 @@ def test_crossed_losses_do_not_pull_at_the_end_of_the_students_towers(make: Make
     assert columns(cls) == {"labels: cls"}
     assert columns(box) == {"labels: box", "labels: dfl"}
     assert "Not pulling here: labels: box, labels: dfl, crosskd/cls, crosskd/box." in cls.caption
+
+
+def test_a_place_that_no_loss_reaches_has_no_figure(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "detdistill.explain.gradients.gradient_maps",
+        lambda _, features: tuple(torch.zeros_like(level[:, 0]) for level in features),
+    )
+    assert of("gradients", make()) == []
 
 
 def test_losses_of_several_levels_are_one(make: Make) -> None:

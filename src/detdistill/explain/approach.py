@@ -48,8 +48,7 @@ def figures(subject: Subject) -> Iterator[Figure]:
             "No student was kept while it learned: train with --keep_every STEPS to see its course."
         )
     teacher = subject.detector(subject.teacher)
-    if {teacher.spec.family, *(subject.detector(label).spec.family for label in kept)} != {"dense"}:
-        raise NotThere("Scores are compared prior by prior, which only dense detectors have.")
+    _check(subject, list(kept))
     count = min(_PICTURES, len(subject.dataset))
     batches = [
         subject.batch(*range(start, min(start + _BATCH, count)))
@@ -58,6 +57,17 @@ def figures(subject: Subject) -> Iterator[Figure]:
     taught = [_probabilities(teacher, batch) for batch in batches]
     courses = {label: _course(files, batches, taught) for label, files in kept.items()}
     yield _figure(courses, count)
+
+
+def _check(subject: Subject, students: Sequence[str]) -> None:
+    """Raises `NotThere` where the teacher's scores are not of the students' priors or classes."""
+    specs = [subject.detector(label).spec for label in (subject.teacher, *students)]
+    if {spec.family for spec in specs} != {"dense"}:
+        raise NotThere("Scores are compared prior by prior, which only dense detectors have.")
+    if len({spec.classes for spec in specs}) > 1:
+        raise NotThere("Scores are compared class by class, but the teacher knows other classes.")
+    if any(subject.pair(label).scale for label in students):
+        raise NotThere("The teacher saw the pictures at another scale, so its priors are others.")
 
 
 def _course(

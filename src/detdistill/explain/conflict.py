@@ -30,7 +30,7 @@ def figures(subject: Subject) -> Iterator[Figure]:
     """One figure for all teachers."""
     sheets.needs_cells(subject)
     student = subject.students[-1]
-    spec = subject.detector(student).spec
+    _, spec = subject.specs(student)
     reasons = {label: sheets.apart(subject.detector(label).spec, spec) for label in subject.rivals}
     teachers = [subject.teacher, *(label for label, reason in reasons.items() if not reason)]
     shares = _shares(subject, student, teachers)
@@ -67,8 +67,10 @@ def _conflicts(subject: Subject, teacher: str, view: View, thresholds: Tensor) -
     """(T,) cells of a picture in which a teacher stands against the labels."""
     said, targets = view.step.student.dense, view.step.targets
     batch = view.batch
-    taught = subject.detector(teacher)(batch.images, batch.truth.sizes).dense
-    apart = discrepancy(wanted_scores(said, targets), cell_scores(taught))
+    taught = view.step.teacher
+    if teacher != subject.teacher:
+        taught = subject.detector(teacher)(batch.images, batch.truth.sizes)
+    apart = discrepancy(wanted_scores(said, targets), cell_scores(taught.dense))
     return conflicts(apart, counted_cells(said, targets), thresholds.to(apart[0])).cpu()
 
 

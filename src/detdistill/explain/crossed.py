@@ -33,7 +33,7 @@ def figures(subject: Subject) -> Iterator[Figure]:
         yield sheets.figure(
             next(iter(views.values())),
             _maps(subject, views, crossing),
-            subject.detector(subject.teacher).spec.strides,
+            subject.detector(subject.students[0]).spec.strides,
             family="crossed",
             title="Class scores that the labels ask for and that teacher and students give",
             caption="Where labels and teacher differ, a student that imitates the teacher with its "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,10 @@ from typing import Any
 import matplotlib as mpl
 
 from detdistill.explain.figure import STYLE, Figure, Row
-from detdistill.files import read_json, replace_file, write_json, write_text
+from detdistill.files import replace_file, write_json, write_text
+from detdistill.report.index import FORMATS, INDEX, WORDS, Entry, index
 
-INDEX = "index.json"
-FORMATS = ("png", "svg", "json", "csv")
-_WORDS = ("name", "title", "caption", "source", "alt", "group", "tab")
 _DPI = 160
-
-Entry = dict[str, str]
-"""Of the index: a figure's words, the `figure` that was asked for, and its files by format."""
 
 
 def write(figure: Figure, folder: Path, *, asked: str) -> Entry:
@@ -38,32 +33,26 @@ def write(figure: Figure, folder: Path, *, asked: str) -> Entry:
     _write_drawings(figure, folder)
     write_json(folder / files["json"], list(map(dict, figure.rows)))
     write_text(folder / files["csv"], _as_csv(figure.rows))
-    return {"figure": asked, **{word: getattr(figure, word) for word in _WORDS}, **files}
+    return {"figure": asked, **{word: getattr(figure, word) for word in WORDS}, **files}
 
 
-def update_index(folder: Path, entries: Mapping[str, Sequence[Entry]]) -> list[Entry]:
-    """Replaces what the index had of these figures, and removes files that it no longer names.
+def update_index(folder: Path, asked: str, made: Sequence[Entry]) -> None:
+    """Replaces what the index had under a name, and removes files that it no longer names.
 
     Args:
         folder: the folder of figures.
-        entries: what is there now, by the name under which it was asked for.
+        asked: the name under which the figures are asked for.
+        made: what is there now under this name.
 
-    Returns:
-        All entries of the index.
+    Raises:
+        UserError: the index is broken, or cannot be written.
     """
-    old = _index(folder)
-    new = [entry for entry in old if entry["figure"] not in entries]
-    new += [entry for made in entries.values() for entry in made]
+    old = index(folder)
+    new = [*(entry for entry in old if entry["figure"] != asked), *made]
     new.sort(key=lambda entry: entry["figure"])
     write_json(folder / INDEX, new)
     for file in _files(old) - _files(new):
         (folder / file).unlink(missing_ok=True)
-    return new
-
-
-def _index(folder: Path) -> list[Entry]:
-    path = folder / INDEX
-    return list(read_json(path)) if path.exists() else []
 
 
 def _files(entries: Sequence[Entry]) -> set[str]:

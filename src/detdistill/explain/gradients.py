@@ -24,14 +24,15 @@ _OF_A_LEVEL = re.compile(r"/level\d+$")
 
 
 def figures(subject: Subject) -> Iterator[Figure]:
-    """A sheet per distilled student, picture and place in the student."""
+    """A sheet per distilled student, picture and place in the student that a loss reaches."""
     for label in subject.distilled:
         spec = subject.detector(label).spec
         for view in subject.views(label, subject.reads(label) | _ends_of_towers(spec)):
             losses = _losses(view, subject.methods(label))
             for place, features in _places(view, spec).items():
                 pulls = {name: gradient_maps(loss, features) for name, loss in losses.items()}
-                yield _figure(label, place, view, pulls, spec.strides)
+                if any(map(_is_felt, pulls.values())):
+                    yield _figure(label, place, view, pulls, spec.strides)
 
 
 def _ends_of_towers(spec: Spec) -> Reads:
@@ -59,6 +60,11 @@ def _places(view: View, spec: Spec) -> dict[str, Levels]:
     return places
 
 
+def _is_felt(pull: Levels) -> bool:
+    """Whether a loss reaches a place."""
+    return any(bool(level.any()) for level in pull)
+
+
 def _figure(
     label: str, place: str, view: View, pulls: Mapping[str, Levels], strides: tuple[int, ...]
 ) -> Figure:
@@ -66,7 +72,7 @@ def _figure(
     maps = [
         Map(label=name, levels=levels, unit="length of gradient", scale=name)
         for name, levels in pulls.items()
-        if any(level.any() for level in levels)
+        if _is_felt(levels)
     ]
     shares = (f"{m.label} {sheets.share_on_objects(view, m.levels, strides):.0%}" for m in maps)
     silent = ", ".join(name for name in pulls if name not in {m.label for m in maps})

@@ -11,9 +11,9 @@ from detdistill.errors import UserError
 from detdistill.explain import folder as folders
 from detdistill.explain import roles
 from detdistill.explain.figure import NotThere
-from detdistill.explain.folder import Entry
 from detdistill.explain.subject import Subject
 from detdistill.files import require_writable
+from detdistill.report.index import INDEX, Entry, index
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,8 @@ def make(
     makers = {name: explain.find(name) for name in only or explain.names()}
     subject = Subject(roles.assign(runs, alone, rivals), split=split, images=images)
     folder = out or subject.run.folder / "figures"
-    require_writable(folder / folders.INDEX)
+    require_writable(folder / INDEX)
+    index(folder)  # a broken one is refused before any work
     made: dict[str, list[Entry]] = {}
     missing: dict[str, str] = {}
     for name, figures in makers.items():
@@ -66,6 +67,6 @@ def make(
                 made[name].append(folders.write(figure, folder, asked=name))
         except NotThere as reason:
             missing[name] = str(reason)
-    folders.update_index(folder, made)
+        folders.update_index(folder, name, made[name])
     entries = [entry for of_name in made.values() for entry in of_name]
     return Made(folder=folder, figures=entries, missing=missing)

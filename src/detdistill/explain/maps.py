@@ -51,7 +51,7 @@ def _figure(
             for area in areas[label]
             for m in _maps(area, {student: found[area] for student, found in areas.items()})
         ],
-        subject.detector(subject.teacher).spec.strides,
+        subject.specs(label)[0].strides,
         family=f"maps-{label}",
         title=f"Where {label} looks in a picture, level by level",
         caption="Weights of the cells as the method's own losses use them; each row has a scale of "

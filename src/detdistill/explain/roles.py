@@ -11,7 +11,7 @@ from pathlib import Path
 from detdistill.errors import UserError
 from detdistill.files import read_json
 from detdistill.interop import checkpoint
-from detdistill.report.runs import Run, find_runs, is_run, read_run
+from detdistill.report.runs import Run, find_runs, is_run, read_run, teacher_places
 
 TEACHER, ALONE = "teacher", "student alone"
 
@@ -51,13 +51,16 @@ def assign(folders: Sequence[Path], alone: Path | None = None, rivals: Sequence[
             the other runs are, too.
 
     Raises:
-        UserError: there is no run, one has not finished, or they were tested on other pictures.
+        UserError: there is no run, one has not finished, they were tested on other pictures,
+            `alone` is not this student alone, or there is no such rival.
     """
+    for rival in rivals:
+        checkpoint.locate(rival)
     runs = find_runs(folders)
     distilled = [run for run in runs if run.methods]
     run = (distilled or runs)[0]
     taught = [other for other in distilled if other.setting == run.setting] or [run]
-    plain = [read_run(alone)] if alone else _alone(run, runs)
+    plain = [_named_alone(alone, run)] if alone else _alone(run, runs)
     teacher, no_teacher = _teacher(run)
     parts = [
         *([teacher] if teacher else []),
@@ -75,6 +78,27 @@ def assign(folders: Sequence[Path], alone: Path | None = None, rivals: Sequence[
 
 def _part(label: str, run: Run) -> Part:
     return Part(label=label, checkpoint=run.folder, run=run)
+
+
+def _named_alone(folder: Path, run: Run) -> Run:
+    """The run in a folder, if it trained the student of `run` alone, on the same data."""
+    alone = read_run(folder)
+    if alone.methods:
+        raise UserError(
+            f"{folder} is not a student alone: it learned by {'+'.join(alone.methods)}. Name a "
+            "run without methods."
+        )
+    if alone.setting != run.setting:
+        raise UserError(
+            f"{folder} is {_setting(alone)}, but {run.folder} is {_setting(run)}: name a run of "
+            "the same student on the same data."
+        )
+    return alone
+
+
+def _setting(run: Run) -> str:
+    data, images, student = run.setting
+    return f"{student} on {images or 'all'} images of {data}"
 
 
 def _alone(run: Run, runs: Iterable[Run]) -> list[Run]:
@@ -104,19 +128,17 @@ def _teacher(run: Run) -> tuple[Part | None, str]:
     named = run.experiment.get("teacher")
     if not named or not run.methods:
         return None, f"{run.folder} was trained without a teacher."
-    found = [place for place in _places(run, Path(named)) if place.exists()]
+    cards = {place: card for place in teacher_places(run) if (card := _card(place))}
     taught_by = _card(run.folder).get("teacher")
-    known = [place for place in found if _card(place).get("fingerprint") == taught_by]
+    known = [place for place, card in cards.items() if card.get("fingerprint") == taught_by]
     if known:
         place = known[0]
         return Part(
             label=TEACHER, checkpoint=place, run=read_run(place) if is_run(place) else None
         ), ""
-    if found:
-        return (
-            None,
-            f"{found[0]} is not the teacher that {run.folder} learned from: it has changed.",
-        )
+    if cards:
+        said = f"is not the teacher that {run.folder} learned from: it has changed."
+        return None, f"{next(iter(cards))} {said}"
     return None, f"The teacher of {run.folder} is not at {named} any more."
 
 
@@ -130,11 +152,6 @@ def _rivals(teacher: Part | None, taught: Iterable[Run], named: Iterable[Path]) 
         run = read_run(place) if is_run(place) else None
         name = run.student if run else place.stem
         yield Part(label=f"{TEACHER} {number}: {name}", checkpoint=place, run=run)
-
-
-def _places(run: Run, named: Path) -> list[Path]:
-    """Where a relative path may lead: from here, or from a folder above the run, as it was then."""
-    return [named, *(parent / named for parent in run.folder.resolve().parents)]
 
 
 def _card(place: Path) -> dict[str, object]:

@@ -17,7 +17,7 @@ from detdistill.explain.subject import Subject
 def figures(subject: Subject) -> Iterator[Figure]:
     """Two sheets per picture: sums of all detectors, errors of all students."""
     sheets.needs_cells(subject)
-    strides = subject.detector(subject.teacher).spec.strides
+    strides = subject.detector(subject.students[0]).spec.strides
     for views in sheets.views_of(subject, subject.students):
         view = next(iter(views.values()))
         teacher = cell_scores(view.step.teacher.dense)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from functools import cache, cached_property
 from typing import Any, cast
 
-import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from detdistill import data
 from detdistill.data import Dataset, Resize
+from detdistill.data.folder import SKIPPABLE
+from detdistill.data.transforms import Resized
 from detdistill.detectors import Detector
+from detdistill.errors import UserError
 from detdistill.evaluate import best_device, predict
 from detdistill.explain.figure import NotThere
 from detdistill.explain.roles import ALONE, TEACHER, Cast, Part
@@ -21,7 +23,7 @@ from detdistill.interop import checkpoint as checkpoints
 from detdistill.methods import Method
 from detdistill.report.runs import Run
 from detdistill.show.picks import Pick, most_different
-from detdistill.structures import EVERYTHING, AnyHead, Batch, Reads, Step
+from detdistill.structures import EVERYTHING, AnyHead, Batch, Reads, Spec, Step
 from detdistill.train import assembly, checkpoint
 from detdistill.train import experiment as experiments
 from detdistill.train.folder import RunFolder
@@ -62,6 +64,8 @@ class Subject:
         """The detector called so, in evaluation mode, ready for gradients."""
         self.detections = cache(self._detections)
         """COCO results of the detector called so, on all pictures of the split."""
+        self.pair = cache(self._pair)
+        """The step that trains the student called so; what it learned comes with `training`."""
         self.training = cache(self._training)
         """The step of the training of the student called so, with all that it learned."""
 
@@ -111,7 +115,7 @@ class Subject:
 
     @property
     def test(self) -> tuple[str, str, int | None]:
-        """Data, split and number of pictures; None for all."""
+        """Data, split and number of pictures; None where the run was not tested on the split."""
         name, split, images = self.run.test
         return (name, split, images) if split == self._split else (name, self._split, None)
 
@@ -119,8 +123,13 @@ class Subject:
     def dataset(self) -> Dataset:
         """All pictures of the split, as large as the detectors saw them in the training."""
         name, split, images = self.test
-        sides = self.run.experiment.get("resize")
-        return data.open(name, split, images, Resize(*sides) if sides else None)
+        experiment = self.run.experiment
+        resize = Resize.of(experiment.get("resize"), experiment.get("letterbox"))
+        if images is not None:
+            tested = data.tested(name, split, images)
+            return Resized(tested, resize) if resize else tested
+        skippable = experiment.get("skippable", SKIPPABLE)
+        return data.open(name, split, resize=resize, skippable=skippable, decode=True)
 
     @cached_property
     def truth(self) -> Json:
@@ -133,21 +142,35 @@ class Subject:
 
     @cached_property
     def picks(self) -> list[Pick]:
-        """The pictures to be shown: those on which the detectors differ most."""
+        """The pictures to be shown: those on which the detectors differ most.
+
+        Raises:
+            NotThere: a detector cannot be asked about the data.
+            UserError: the detections of a run know classes that the data does not.
+        """
         found = {label: self.detections(label) for label in self.parts}
-        return most_different(self.truth, found, self._images)
+        try:
+            return most_different(self.truth, found, self._images)
+        except ValueError as error:
+            raise UserError(
+                f"The detections of {self.run.folder}, or of a run beside it, know classes that "
+                f"{self.test[0]} does not ({error}): evaluate the runs again."
+            ) from error
 
     @cached_property
     def shown(self) -> list[int]:
-        """Places of the pictures to be shown; the first ones where all detectors agree on all."""
-        positions = [pick.position for pick in self.picks]
+        """Places of the pictures to be shown; the first ones where the detectors do not differ."""
+        try:
+            positions = [pick.position for pick in self.picks]
+        except NotThere:
+            positions = []
         return positions or list(self.first(self._images))
 
     def methods(self, label: str) -> dict[str, Method]:
         """The methods of a distilled student by name, with the layers they trained.
 
         Raises:
-            NotThere: there is no teacher.
+            NotThere: there is no teacher, or what the methods learned is gone.
         """
         return dict(self.training(label).methods.items())  # type: ignore[arg-type]
 
@@ -157,7 +180,16 @@ class Subject:
         Raises:
             NotThere: there is no teacher.
         """
-        return self.training(label).reads
+        return self.pair(label).reads
+
+    def specs(self, student: str) -> tuple[Spec, Spec]:
+        """What is known of the teacher and a student, as methods see them.
+
+        Raises:
+            NotThere: there is no teacher.
+        """
+        pair = self.pair(student)
+        return pair.seen(self.detector(self.teacher).spec, self.detector(student).spec)
 
     def views(
         self, student: str, reads: Reads = EVERYTHING, positions: Iterable[int] | None = None
@@ -173,7 +205,7 @@ class Subject:
             NotThere: there is no teacher.
         """
         for position in self.shown if positions is None else positions:
-            yield self._view(student, self.teacher, position, reads | EVERYTHING)
+            yield self._view(student, position, reads | EVERYTHING)
 
     def batch(self, *positions: int) -> Batch:
         """Pictures and their truth, where the detectors are."""
@@ -182,26 +214,21 @@ class Subject:
         moved: Batch = pytree.tree_map_only(Tensor, lambda tensor: tensor.to(device), batch)
         return moved
 
-    def _view(self, label: str, teacher_label: str, position: int, reads: Reads) -> View:
-        student, teacher, batch = (
-            self.detector(label),
-            self.detector(teacher_label),
-            self.batch(position),
-        )
+    def _view(self, label: str, position: int, reads: Reads) -> View:
+        pair, student, batch = self.pair(label), self.detector(label), self.batch(position)
         output = student(batch.images, batch.truth.sizes, reads)
         losses, targets = student.criterion(output, batch.truth)
-        with torch.no_grad():
-            taught = teacher(batch.images, batch.truth.sizes, reads)
         step = Step(
             truth=batch.truth,
             student=output,
-            teacher=taught,
+            teacher=pair.taught(batch, output.neck, pair.ask(batch, reads)),
             targets=targets,
             student_head=cast("AnyHead", student.head),
-            teacher_head=cast("AnyHead", teacher.head),
+            teacher_head=cast("AnyHead", self.detector(self.teacher).head),
             progress=1.0,
         )
-        return View(position=position, batch=batch, losses=losses, step=step)
+        seen = pair.common(step) if pair.common else step
+        return View(position=position, batch=batch, losses=losses, step=seen)
 
     def _detector(self, label: str) -> Detector:
         part = self.rivals.get(label) or self.parts[label]
@@ -210,18 +237,41 @@ class Subject:
     def _detections(self, label: str) -> list[Json]:
         run = self.parts[label].run
         found = run.detections() if run and run.test == self.test else []
-        return found or predict(self.detector(label), self.dataset)
+        if found:
+            return found
+        detector, dataset = self.detector(label), self.dataset
+        try:
+            return predict(detector, dataset)
+        except UserError as refusal:
+            raise NotThere(f"The {label} cannot be asked. {refusal}") from refusal
+
+    def _pair(self, label: str) -> TrainStep:
+        """Built as for the training; for the student alone as for that of the explained run."""
+        teacher = self.detector(self.teacher)
+        taught = label if label in self.distilled else self.distilled[0]
+        experiment = experiments.load(RunFolder(self.parts[taught].checkpoint).experiment)
+        step = TrainStep(
+            self.detector(label),
+            teacher,
+            assembly.parse_methods(experiment),
+            classes=assembly.common(experiment, teacher, self.dataset),
+            teacher_scale=experiment.teacher_scale or 1.0,
+            seed=experiment.seed,
+        )
+        return step.to(best_device()).eval()
 
     def _training(self, label: str) -> TrainStep:
-        """Built as for the training; the layers of the methods are from its last checkpoint."""
-        folder = RunFolder(self.parts[label].checkpoint)
-        experiment = experiments.load(folder.experiment)
-        teacher, methods = self._detector(self.teacher), assembly.parse_methods(experiment)
-        step = TrainStep(self.detector(label), teacher, methods, seed=experiment.seed)
+        """The pair; the layers of the methods are from the training's last checkpoint."""
+        step, folder = self.pair(label), RunFolder(self.parts[label].checkpoint)
+        if not step.methods.state_dict():
+            return step
         state = checkpoint.load(folder.last)
-        if state is not None:
-            step.methods.load_state_dict(_within(state["trainer"]["step"], "methods."))
-        return step.to(best_device()).eval()
+        if state is None:
+            raise NotThere(
+                f"What the methods of {folder.path} learned is gone: there is no {folder.last}."
+            )
+        step.methods.load_state_dict(_within(state["trainer"]["step"], "methods."))
+        return step
 
 
 def _within(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

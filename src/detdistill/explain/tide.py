@@ -10,9 +10,10 @@ from functools import partial
 
 from matplotlib.figure import Figure as Drawing
 
+from detdistill.errors import UserError
 from detdistill.evaluate import coco
 from detdistill.evaluate.coco import TIDE_KINDS, Tide
-from detdistill.explain.figure import Figure
+from detdistill.explain.figure import Figure, NotThere
 from detdistill.explain.parts import charts
 from detdistill.explain.subject import Subject
 
@@ -30,7 +31,7 @@ _NAMES = {
 
 def figures(subject: Subject) -> Iterator[Figure]:
     """Bars by kind of error, a bar per detector."""
-    found = {label: coco.tide(subject.truth, subject.detections(label)) for label in subject.labels}
+    found = {label: _tide(subject, label) for label in subject.labels}
     yield Figure(
         name="tide",
         title="AP50 lost to each kind of error",
@@ -54,6 +55,13 @@ def figures(subject: Subject) -> Iterator[Figure]:
         ],
         draw=partial(_draw, found),
     )
+
+
+def _tide(subject: Subject, label: str) -> Tide:
+    try:
+        return coco.tide(subject.truth, subject.detections(label))
+    except UserError as refusal:
+        raise NotThere(str(refusal)) from refusal
 
 
 def _in_words(label: str, made: Tide) -> str:

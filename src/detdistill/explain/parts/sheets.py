@@ -31,7 +31,14 @@ class Map:
 
 def needs_cells(subject: Subject) -> None:
     """Raises `NotThere` where teacher and students do not speak of the same cells."""
-    reason = apart(*(subject.detector(n).spec for n in (subject.teacher, subject.students[0])))
+    student = subject.students[0]
+    scale = subject.pair(student).scale
+    if scale and not scale.has_predictions:
+        raise NotThere(
+            f"The teacher saw the pictures {scale.factor:g} times as large as the student, so its "
+            "cells are others."
+        )
+    reason = apart(*subject.specs(student))
     if reason:
         raise NotThere(f"The teacher's cells cannot be compared with the student's. {reason}")
 
