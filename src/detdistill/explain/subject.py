@@ -254,7 +254,7 @@ class Subject:
             self.detector(label),
             teacher,
             assembly.parse_methods(experiment),
-            classes=assembly.common(experiment, teacher, self.dataset),
+            classes=assembly.common_classes(experiment, teacher, self.dataset),
             teacher_scale=experiment.teacher_scale or 1.0,
             seed=experiment.seed,
         )

@@ -60,7 +60,7 @@ def build(experiment: Experiment) -> Assembly:
     teacher = _teacher(experiment) if methods else None
     weights = start.weights_of(experiment)
     dataset = data.open(experiment.data, "train", experiment.images, skippable=experiment.skippable)
-    found = None if teacher is None else common(experiment, teacher, dataset)
+    found = None if teacher is None else common_classes(experiment, teacher, dataset)
     student, origin = start.student(experiment, tuple(dataset.classes), weights)
     _check_classes(experiment.student, student, dataset)
     return Assembly(
@@ -123,7 +123,7 @@ def open_whole(experiment: Experiment, split: str) -> Dataset:
     )
 
 
-def common(experiment: Experiment, teacher: Detector, dataset: Dataset) -> ClassMatch:
+def common_classes(experiment: Experiment, teacher: Detector, dataset: Dataset) -> ClassMatch:
     """The data's classes among the teacher's.
 
     Raises:
