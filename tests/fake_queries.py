@@ -83,5 +83,6 @@ def query_targets(objects: Truth, predictions: QueryPredictions, classes: int) -
         boxes=boxes[-1],
         weights=torch.ones(labels.shape[1:]),
         positives=(labels[-1] < classes).sum().clamp(min=1).float(),
+        per_image=False,
         matches=Matches(labels=labels, boxes=boxes),
     )

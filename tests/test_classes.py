@@ -31,6 +31,12 @@ def test_letters_that_look_alike_but_are_written_in_two_ways_are_the_same() -> N
     assert match(["cafe\u0301"], ["caf\u00e9"]).names
 
 
+def test_equal_lists_whose_classes_are_exchanged_are_not_passed_over() -> None:
+    assert match(["a", "b"], ["a", "b"]).in_words() == []
+    (said,) = match(["a", "b"], ["a", "b"], {"a": "b", "b": "a"}).in_words()
+    assert said.endswith("b is a, a is b")
+
+
 def test_an_exact_name_goes_before_a_similar_one() -> None:
     assert match(["Cat", "cat"], ["cat"]).names == {"cat": "cat"}
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -24,6 +25,16 @@ def test_without_ray_the_answer_is_how_to_install_it(monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(sys.modules, "ray", None)
     with pytest.raises(UserError, match=r"detdistill\[ray\]"), cluster.connected("local"):
         pass
+
+
+def test_what_an_earlier_call_said_is_gone_before_a_worker_says_a_word(tmp_path: Path) -> None:
+    submitted: list[bytes] = []
+    remote = SimpleNamespace(remote=lambda _, log, __: submitted.append(Path(log).read_bytes()))
+    ray = SimpleNamespace(remote=lambda **_: lambda _: remote)
+    log = tmp_path / "run.log"
+    log.write_text("an earlier call's last word")
+    Cluster(ray=ray, cpus=1, gpus=0).launch(["train"], log)
+    assert submitted == [b""]
 
 
 @pytest.fixture(scope="module")

@@ -16,8 +16,8 @@ from detdistill.cli import comparisons, main
 from detdistill.compare import Pair, Plan
 from detdistill.errors import UserError
 from detdistill.interop import checkpoint
-from detdistill.report.checkpoints import read_checkpoint
-from detdistill.train.experiment import Experiment, Optimizer
+from detdistill.report.checkpoints import evaluation_file, read_checkpoint
+from detdistill.train.experiment import OF_THE_TEACHER, Experiment, Optimizer
 
 MICRO = [
     *("--data", "shapes:tiny", "--images", "16", "--batch_size", "4", "--resamples", "20"),
@@ -71,6 +71,28 @@ def test_the_control_is_paid_as_much_as_the_costliest_method_takes(tmp_path: Pat
     assert [job.name for job in jobs] == [f"gfl-mini-w8-equal-compute-5-s{s}" for s in (0, 1)]
     assert [(job.experiment.steps, job.experiment.seed) for job in jobs] == [(5, 0), (5, 1)]
     assert jobs[0].experiment.teacher is None
+
+
+def test_what_is_said_of_the_teacher_is_left_out_where_there_is_none(tmp_path: Path) -> None:
+    words = ["--methods", "pkd", *MICRO, "--steps", "2", "--seeds", "0", "--teacher_scale", "2"]
+    words += [
+        "--teacher_cache",
+        "cache",
+        "--teacher_cache_gb",
+        "3",
+        "--class_map",
+        '{"star": null}',
+    ]
+    chosen = comparisons.from_arguments(words).plan
+    for name, step_ms in (("alone", 10), ("pkd", 25)):
+        finished(compare.student_folder(chosen.pairs[0], name, 0, tmp_path), step_ms=step_ms)
+
+    jobs = [*compare.first_jobs(chosen, tmp_path), *compare.controls(chosen, tmp_path)]
+    said = {job.name: [vars(job.experiment)[name] for name in OF_THE_TEACHER] for job in jobs}
+
+    assert said.pop("gfl-mini-w8-pkd-s0")[1:] == [{"star": None}, 2, "cache", 3]
+    assert len(said) == 3
+    assert list(said.values()) == [[None, {}, None, None, None]] * 3
 
 
 def test_a_control_is_never_shorter(tmp_path: Path) -> None:
@@ -164,6 +186,29 @@ def test_a_teacher_without_a_run_is_measured_once_as_its_students_are(
     assert found.metric("AP") is not None
     assert found.latency is not None
     assert found.student == "gfl on resnet18"
+
+
+@pytest.mark.parametrize(
+    ("first", "class_map", "measured"),
+    [((), {}, False), (("disc",), {}, False), (("disc",), {"disc": "solid circle"}, True)],
+)
+def test_a_teacher_is_measured_if_it_knows_all_classes_of_the_data(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    first: tuple[str, ...],
+    class_map: dict[str, str | None],
+    measured: bool,
+) -> None:
+    some = data.open("shapes:tiny", "test", 2)
+    monkeypatch.setattr(data, "open", lambda *_, **__: some)
+    file = tmp_path / "big.safetensors"
+    checkpoint.save(detectors.build("gfl-mini-w8", (*first, *some.classes[1:])), file)
+    pair = plan().pairs[0]
+    student = replace(pair.student, class_map=class_map)
+
+    compare.measure_teacher(replace(pair, student=student, teacher=str(file)), tmp_path)
+
+    assert evaluation_file(file, tmp_path).exists() == measured
 
 
 class InThisProcess:

@@ -9,6 +9,7 @@ import torch
 
 from detdistill import data, detectors, doctor, fits, recipes, rehearsal
 from detdistill.data.dataset import collate
+from detdistill.errors import UserError
 from detdistill.interop import checkpoint
 from detdistill.recipes import Recipe, Result
 from detdistill.train import assembly
@@ -169,6 +170,21 @@ def test_the_doctor_makes_up_what_is_not_at_hand(
     assert any("has learnt nothing" in what for what in found.made_up)
     assert any("noise" in what for what in found.made_up) == (recipe.classes is not None)
     assert {term.name.partition("/")[0] for term in found.terms} == {"task", "crosskd"}
+
+
+def test_the_doctor_refuses_what_a_training_would() -> None:
+    recipe = recipes.find("shapes/gfl-crosskd")
+    experiment = experiments.from_dict(recipe.settings | {"teacher_scale": 2.0})
+    with pytest.raises(UserError, match="teacher's head towers"):
+        rehearsal.assembly(experiment, recipe)
+
+
+def test_made_up_pictures_fill_the_letterbox() -> None:
+    recipe = recipes.find("crosskd/retinanet-mobilenetv2-from-r50")
+    settings = recipe.settings | {"resize": None, "letterbox": 96}
+    experiment = experiments.from_dict(settings)
+    assert rehearsal._data(experiment, recipe, None)[0].image.shape == (3, 96, 96)
+    assert "noise, 96 x 96" in rehearsal.made_up(experiment, recipe)[0]
 
 
 def test_results_are_added_to_those_that_are_there(

@@ -1,11 +1,13 @@
 """The benchmark of speed: what it counts as unavoidable, and that its ratios are what they say."""
 
 import json
+from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 import torch
+from benchmarks.speed import __main__ as benchmark
 from benchmarks.speed import bare, evaluation, overhead, pages, targets
 from benchmarks.speed.sizes import SIZES, Size
 from benchmarks.speed.timing import Spread, in_turns
@@ -101,6 +103,20 @@ def test_nearly_every_prior_is_a_candidate_where_suppression_is_timed() -> None:
     least = finder.architecture.selection.min_score
     assert (output.dense.flat_logits().sigmoid() > least).float().mean() > 0.9
     assert torch.all(finder.detect(output, batch.truth.sizes).counts == 100)
+
+
+@pytest.mark.parametrize("channels_last", [True, False])
+def test_a_lever_also_holds_for_the_detector_that_predicts(channels_last: bool) -> None:
+    finder = targets._finder(overhead.Bench.of(SMALL, "gfl", channels_last=channels_last))
+    assert all(weight.is_contiguous() for weight in finder.parameters()) != channels_last
+
+
+def test_growth_is_timed_in_the_precision_that_was_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(overhead, "measure", lambda *_, **settings: settings["precision"])
+    options = Namespace(rounds=1, clock="wall", precision="bf16")
+    assert set(benchmark._growth(options).values()) == {"bf16"}
 
 
 def test_made_up_detections_can_be_evaluated() -> None:

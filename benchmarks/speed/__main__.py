@@ -85,7 +85,12 @@ def _growth(options: argparse.Namespace) -> dict[str, Any]:
     size = replace(SIZES[REFERENCE], rounds=min(GROWTH_ROUNDS, options.rounds or GROWTH_ROUNDS))
     return {
         str(count): overhead.measure(
-            replace(size, objects=count), "gfl", WITH_OBJECTS, CLOCKS[options.clock], memory=False
+            replace(size, objects=count),
+            "gfl",
+            WITH_OBJECTS,
+            CLOCKS[options.clock],
+            memory=False,
+            precision=options.precision,
         )
         for count in OBJECTS
     }

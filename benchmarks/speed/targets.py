@@ -105,7 +105,8 @@ def _finder(bench: Bench) -> Detector:
     """A student that takes nearly every prior for something."""
     found = bench.size.detector("gfl", bench.size.student).to(bench.engine.device)
     nn.init.constant_(found.get_parameter("head.cls.bias"), FOUND)
-    return found.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layout = torch.channels_last if bench.experiment.channels_last else torch.contiguous_format
+    return found.to(memory_format=layout)  # type: ignore[call-overload]
 
 
 def _predict(detector: Detector, batch: Batch, bench: Bench) -> None:

@@ -57,7 +57,7 @@ class ClassMatch:
 
     def in_words(self) -> list[str]:
         """Which classes of a student are among a teacher's, unless the lists are the same."""
-        if self.theirs == self.mine and not self.missing:
+        if self.theirs == self.mine and self.is_by_number:
             return []
         renamed = [f"{their} is {my}" for their, my in self.names.items() if their != my]
         words = (

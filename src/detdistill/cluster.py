@@ -43,7 +43,11 @@ class Cluster:
         return max(1, self.gpus or self.cpus)
 
     def launch(self, words: Sequence[str], log: Path) -> Training:
-        """Gives the command line to the first machine that has a place."""
+        """Gives the command line to the first machine that has a place.
+
+        The log is empty until then: a worker that is lost before it says a word leaves no other's.
+        """
+        log.write_bytes(b"")
         task = self.ray.remote(
             num_cpus=1,
             num_gpus=1 if self.gpus else 0,

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from detdistill import grid, progress
+from detdistill import classes, grid, progress
 from detdistill.errors import UserError
 from detdistill.files import write_json
 from detdistill.report.checkpoints import evaluation_file, read_checkpoint
@@ -162,29 +162,38 @@ def controls(plan: Plan, folder: Path) -> list[grid.Job]:
 
 
 def measure_teacher(pair: Pair, folder: Path) -> None:
-    """Evaluates a teacher that has no run folder on what its students are tested on, once."""
+    """Evaluates a teacher that has no run folder on what its students are tested on, once.
+
+    One that does not know all of their classes has no number that could be compared with theirs.
+    """
     if not isinstance(pair.teacher, str):
         return
     named = Path(pair.teacher)
     if is_run(named) or is_run(named.parent):
         return
-    file = evaluation_file(named, folder)
     known = read_checkpoint(named, folder)
-    if known is None or known.evaluation.get("data") != pair.student.data:
-        write_json(file, _measured(named, pair.student))
+    if known is not None and known.evaluation.get("data") == pair.student.data:
+        return
+    if (measured := _measured(named, pair.student)) is not None:
+        write_json(evaluation_file(named, folder), measured)
 
 
-def _measured(named: Path, training: Experiment) -> dict[str, Any]:
-    """What a run writes of its student, as far as it applies to a detector that was there."""
+def _measured(named: Path, training: Experiment) -> dict[str, Any] | None:
+    """What a run writes of its student, as far as it applies to a detector that was there.
+
+    None if the detector lacks one of the classes.
+    """
     from detdistill.evaluate import best_device, evaluate_detector, voc
     from detdistill.interop import checkpoint
     from detdistill.train import assembly, assess
 
     dataset = assembly.open_whole(training, "test")
     detector = checkpoint.load(named)
+    if classes.match(detector.spec.classes, dataset.classes, training.class_map).missing:
+        return None
     fingerprint = checkpoint.fingerprint(detector)
     detector.to(best_device())
-    metrics, detections = evaluate_detector(detector, dataset)
+    metrics, detections = evaluate_detector(detector, dataset, class_map=training.class_map)
     of_voc = voc.numbers(training.data, dataset.ground_truth(), detections)
     return {
         "metrics": metrics.to_dict() | of_voc,
@@ -254,7 +263,7 @@ def _student_job(pair: Pair, name: str, methods: Methods, seed: int, folder: Pat
     run = student_folder(pair, name, seed, folder)
     training = replace(pair.student, seed=seed)
     if not methods:
-        return grid.Job(name=run.name, experiment=training, folder=run)
+        return grid.Job(name=run.name, experiment=experiments.without_teacher(training), folder=run)
     teacher = str(teacher_folder(pair, folder))
     first = _teacher_job(pair.teacher, folder)
     return grid.Job(

@@ -15,22 +15,27 @@ from detdistill.detectors import Detector
 from detdistill.interop import checkpoint
 from detdistill.recipes import Recipe
 from detdistill.train import start
-from detdistill.train.assembly import Assembly, augmenter, parse_methods
-from detdistill.train.experiment import Experiment, check
-from detdistill.train.step import TrainStep
+from detdistill.train.assembly import (
+    Assembly,
+    augmenter,
+    check_classes,
+    parse_methods,
+    step_of,
+)
+from detdistill.train.experiment import Experiment, check, sizes
 
 PLACEHOLDER = "coco:PATH"
 """What recipes for data on disk say, until somebody says where it is."""
 PICTURES = 2
 """In a rehearsed step: as few as show what there is to see."""
 SIZE = (800, 1333)
-"""Of made-up pictures, if the experiment does not resize them."""
+"""Of made-up pictures, if the experiment does not resize or letterbox them."""
 
 
 def is_needed(experiment: Experiment, recipe: Recipe) -> bool:
     """Whether nobody has said where the data of a recipe is, or its teacher."""
     lacks_teacher = experiment.teacher is None and recipe.paper.teacher is not None
-    return experiment.data == PLACEHOLDER or (bool(experiment.methods) and lacks_teacher)
+    return _is_noise(experiment) or (bool(experiment.methods) and lacks_teacher)
 
 
 def shortened(experiment: Experiment) -> Experiment:
@@ -48,10 +53,12 @@ def assembly(experiment: Experiment, recipe: Recipe) -> Assembly:
     methods = parse_methods(experiment)
     found = checkpoint.load(experiment.teacher) if experiment.teacher and methods else None
     dataset = _data(experiment, recipe, found)
+    student, origin = start.student(experiment, tuple(dataset.classes), None)
+    if not _is_noise(experiment):
+        check_classes(experiment.student, student, dataset)
     teacher = found
     if methods and found is None:
         teacher = detectors.build(str(recipe.paper.teacher), dataset.classes)
-    student, origin = start.student(experiment, tuple(dataset.classes), None)
     return Assembly(
         data=dataset,
         change=augmenter(experiment),
@@ -60,17 +67,17 @@ def assembly(experiment: Experiment, recipe: Recipe) -> Assembly:
         student=student,
         origin=origin,
         teacher=teacher,
-        classes=None,
+        classes=None,  # whichever of the two is made up has the other's
         methods=methods,
-        step=TrainStep(student, teacher, methods, seed=experiment.seed),
+        step=step_of(experiment, student, teacher=teacher, methods=methods),
     )
 
 
 def made_up(experiment: Experiment, recipe: Recipe) -> tuple[str, ...]:
     """What is not as it will be, a sentence each."""
     said = []
-    if experiment.data == PLACEHOLDER:
-        height, width = experiment.resize or SIZE
+    if _is_noise(experiment):
+        height, width = _size(experiment)
         said.append(
             f"Data: noise, {height} x {width}, with boxes at random of {recipe.classes} classes; "
             "--data names the real one."
@@ -83,13 +90,25 @@ def made_up(experiment: Experiment, recipe: Recipe) -> tuple[str, ...]:
     return (*said, f"Batch: {experiment.batch_size} pictures.")
 
 
+def _is_noise(experiment: Experiment) -> bool:
+    """Whether its pictures have to be made up."""
+    return experiment.data == PLACEHOLDER
+
+
+def _size(experiment: Experiment) -> tuple[int, int]:
+    """Of made-up pictures."""
+    height, width = sizes(experiment)["resize"] or SIZE
+    return height, width
+
+
 def _data(experiment: Experiment, recipe: Recipe, teacher: Detector | None) -> Dataset:
     """What the recipe names, or noise of the teacher's classes, or of as many as there will be."""
-    if experiment.data != PLACEHOLDER:
-        return data.open(experiment.data, "train", experiment.images)
+    if not _is_noise(experiment):
+        skippable = experiment.skippable
+        return data.open(experiment.data, "train", experiment.images, skippable=skippable)
     numbered = (f"class {number}" for number in range(1, (recipe.classes or 1) + 1))
     return MadeUp(
         classes=tuple(teacher.spec.classes if teacher else numbered),
-        size=experiment.resize or SIZE,
+        size=_size(experiment),
         length=experiment.batch_size,
     )

@@ -85,6 +85,9 @@ class Reads:
     encoder: bool = False
     """The encoder's memory of both detectors; see `EncoderTrace`."""
     backbone: bool = False
+    head: bool = False
+    """The teacher's head is entered again, at other features or boxes; for that, nothing more is
+    kept or computed."""
 
     def __or__(self, other: Reads) -> Reads:
         """What either reads."""
@@ -95,6 +98,7 @@ class Reads:
             preactivation=self.preactivation or other.preactivation,
             encoder=self.encoder or other.encoder,
             backbone=self.backbone or other.backbone,
+            head=self.head or other.head,
         )
 
 
@@ -444,8 +448,10 @@ class Targets:
     weights: Tensor
     """(B, N) 1 where the prior counts, 0 where it is ignored or lies in the padding."""
     positives: Tensor
-    """() sum over images of max(1, positive priors), mean over ranks: the normaliser. FCOS: the
-    positive priors of the batch, mean over ranks, at least 1."""
+    """() sum over images of max(1, positive priors), mean over ranks: the normaliser. FCOS and
+    query detectors: the positive priors of the batch, mean over ranks, at least 1."""
+    per_image: bool = True
+    """Whether `positives` are at least 1 for each image, not for the batch."""
     rows: Tensor | None = None
     """(B, P) priors among which are all positives; P depends on shapes alone. None: all N."""
     regions: Regions | None = None

@@ -7,6 +7,7 @@ import inspect
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -108,6 +109,14 @@ def test_every_term_depends_on_the_teacher(name: str) -> None:
         )
         before, after = method(step), method(changed)
         assert all(not torch.equal(before[term], after[term]) for term in before)
+
+
+def test_it_enters_the_teachers_head_only_if_it_says_so(name: str) -> None:
+    for facts in suited(name):
+        method, step = made(name, facts), fakes.scene(facts).step
+        headless = dataclasses.replace(step, teacher_head=None)
+        with pytest.raises(AttributeError) if method.reads.head else nullcontext():
+            method(headless)
 
 
 def test_a_student_like_its_teacher_loses_nothing(name: str) -> None:

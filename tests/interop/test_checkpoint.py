@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from safetensors import SafetensorError
 
 from detdistill import detectors
 from detdistill.detectors import Detector
@@ -31,6 +32,18 @@ def test_a_saved_detector_comes_back_with_the_same_outputs(
     card = json.loads((tmp_path / "student.json").read_text())
     assert card["classes"] == ["circle", "square"]
     assert card["note"] == "hello"
+
+
+def test_a_full_disk_is_told_without_a_traceback(
+    detector: Detector, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(UserError, match=r"Cannot write .*safetensors: .*No space left"):
+        checkpoint.save(detector, tmp_path / "student.safetensors")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_fingerprint_sees_one_changed_weight(detector: Detector) -> None:

@@ -183,8 +183,8 @@ def test_proposals_may_be_the_students() -> None:
 
 def test_only_what_is_used_is_asked_for() -> None:
     assert made().reads == Reads()
-    assert made("rcnn").reads == Reads(predictions=True)
-    assert made("rcnn", proposals="student").reads == Reads()
+    assert made("rcnn").reads == Reads(predictions=True, head=True)
+    assert made("rcnn", proposals="student").reads == Reads(head=True)
     assert made("rcnn", proposals="none").reads == Reads()
 
 

@@ -47,6 +47,16 @@ def test_seeds_of_one_training_make_one_arm(tmp_path: Path) -> None:
     assert seeds == {"Teacher": [0], "Student alone": [0, 1, 2], "pkd": [0, 1, 2]}
 
 
+def test_whether_the_teacher_is_remembered_makes_no_other_arm(tmp_path: Path) -> None:
+    for seed, cache in enumerate((None, "cache")):
+        settings = {"teacher_cache": cache, "teacher_cache_gb": 3 if cache else None}
+        made_up.run(tmp_path / f"pkd-s{seed}", methods={"pkd": {}}, seed=seed, **settings)
+
+    (arm,) = compared(tmp_path).distilled
+
+    assert arm.seeds == [0, 1]
+
+
 def test_the_gain_is_paired_by_seed(tmp_path: Path) -> None:
     found = compared(made_up.several_seeds(tmp_path / "seeds"))
 

@@ -65,6 +65,19 @@ def test_an_evaluation_of_other_weights_does_not_count(tmp_path: Path) -> None:
     assert teacher_row(read([root], resamples=0))[1] == "not measured"
 
 
+def test_teachers_of_one_name_have_an_evaluation_each(tmp_path: Path) -> None:
+    teachers = [
+        made_up.checkpoint(
+            tmp_path / folder / "best.safetensors", fingerprint=2 * f"{folder}1234567"
+        )
+        for folder in ("a", "b")
+    ]
+
+    files = [evaluation_file(teacher, tmp_path).name for teacher in teachers]
+
+    assert files == [f"teacher-best-{mark}1234567.evaluation.json" for mark in "ab"]
+
+
 def test_multiply_adds_that_count_once_are_said_to(tmp_path: Path) -> None:
     run = made_up.run(tmp_path / "one")
     found = json.loads((run / "evaluation.json").read_text())

@@ -50,6 +50,19 @@ def test_priors_of_other_classes_are_ignored_and_background(narrowed: Narrowed) 
     assert torch.equal(found.boxes[positive], targets.boxes[positive])
 
 
+@pytest.mark.parametrize(("per_image", "counted"), [(True, 4), (False, 3)])
+def test_the_normaliser_counts_what_is_left(
+    narrowed: Narrowed, per_image: bool, counted: int
+) -> None:
+    targets = fakes.scene(fakes.spec("gfl", classes=4)).step.targets
+    labels = torch.full_like(targets.labels, 4)
+    labels[0, :5] = torch.tensor([1, 3, 3, 0, 2])
+    labels[1, :2] = torch.tensor([0, 2])
+    targets = replace(targets, labels=labels, per_image=per_image)
+    assert narrowed.targets(targets).positives == counted
+    assert narrowed.targets(targets, torch.zeros_like).positives == (0 if per_image else 1)
+
+
 def test_regions_and_queries_of_other_classes_are_background(narrowed: Narrowed) -> None:
     for kind in ("rcnn", "query"):
         targets = fakes.scene(fakes.spec(kind, classes=4)).step.targets

@@ -137,7 +137,7 @@ def test_a_full_disk_ends_no_training(tmp_path: Path, monkeypatch: pytest.Monkey
     def full(*_: object) -> None:
         raise SafetensorError("Error while serializing: no space left on device")
 
-    monkeypatch.setattr("detdistill.train.answers.save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     memory = remembering(tmp_path, Asked())
     assert tensors(memory(batch()))
     assert "no space left" in summary([memory.tally])

@@ -23,7 +23,7 @@ from detdistill.errors import UserError
 from detdistill.files import require_writable, write_text
 from detdistill.grid import Launch
 from detdistill.recipes import Settings, over
-from detdistill.train.experiment import Experiment, plain
+from detdistill.train.experiment import Experiment, plain, without_teacher
 
 PURPOSE = (
     "Trains a student alone and with each method, at every seed, and the student alone for as long "
@@ -216,7 +216,7 @@ def _pairs(values: dict[str, Any], *, keep_warm_up: bool) -> Iterator[Pair]:
 def _teacher(student: Experiment, name: str, values: Mapping[str, Any]) -> Experiment:
     """The training of a teacher: the student's, with steps and learning rate of its own."""
     optimizer = replace(student.optimizer, lr=values["teacher_lr"] or student.optimizer.lr)
-    training = replace(student, student=name, optimizer=optimizer)
+    training = replace(without_teacher(student), student=name, optimizer=optimizer)
     return lasting(training, values["teacher_steps"] or 2 * student.steps)
 
 

@@ -12,7 +12,7 @@ from detdistill.cli.parser import Parser, flat, peek
 from detdistill.cli.settings import read, short, split_methods
 from detdistill.errors import UserError
 from detdistill.recipes import Settings, over
-from detdistill.train.experiment import GROUPS, Experiment, groups
+from detdistill.train.experiment import GROUPS, OF_THE_TEACHER, Experiment, groups
 
 USAGES = {
     "train": "[--student NAME] [--data DATA] [options]",
@@ -25,15 +25,6 @@ PURPOSES = {
     "distill": "Trains a student with a teacher; without --method it is exactly 'train'.",
     "doctor": "Prints the environment; with any option of 'distill', also tries one step of it.",
 }
-
-OF_THE_TEACHER = (
-    "teacher",
-    "class_map",
-    "teacher_scale",
-    "teacher_cache",
-    "teacher_cache_gb",
-)
-"""Fields of an experiment without which it is a plain training."""
 
 METHOD_HELP = (
     "methods joined by a plus, as crosskd+pkd; each adds options of its own, which --help shows "

@@ -86,7 +86,7 @@ def cut(sample: Sample, corner: tuple[int, int], side: int, visible: float) -> S
     moved = sample.boxes - torch.tensor([left, top, left, top])
     boxes = geometry.clipped(moved[None], torch.tensor([image.shape[-2:]]))[0]
     enough = geometry.area(boxes) >= visible * geometry.area(sample.boxes)
-    seen = (boxes[:, 2:] - boxes[:, :2] >= LEAST_SIDE).all(dim=1)
+    seen = (geometry.sides(boxes) >= LEAST_SIDE).all(dim=1)
     keep = seen & (enough | sample.crowd)
     return replace(
         sample,

@@ -77,7 +77,8 @@ def atss(
         positive,
         weights=inside,
         num_classes=num_classes,
-        total=_positives(positive, world_mean),
+        per_image=True,
+        world_mean=world_mean,
         rows=strongest.topk(most, dim=1).indices if most < len(priors) else None,
     )
 
@@ -143,7 +144,8 @@ def max_iou(
         positive,
         weights=inside & (positive | background),
         num_classes=num_classes,
-        total=_positives(positive, world_mean),
+        per_image=True,
+        world_mean=world_mean,
     )
 
 
@@ -194,15 +196,27 @@ def fcos(
     claims = (-area(objects)).where(candidate, -torch.inf)
     largest, owner = _largest(claims, nobody=-torch.inf)
     positive = largest > -torch.inf
-    total = world_mean(positive.sum().to(priors.dtype)).clamp(min=1)
     return _targets(
         truth,
         owner,
         positive,
         weights=torch.ones_like(inside),
         num_classes=num_classes,
-        total=total,
+        per_image=False,
+        world_mean=world_mean,
     )
+
+
+def normaliser(
+    positive: Tensor, world_mean: Callable[[Tensor], Tensor], *, per_image: bool
+) -> Tensor:
+    """() how many priors (B, N) are positive, mean over ranks.
+
+    At least 1 for each image, or for the whole batch.
+    """
+    if per_image:
+        return world_mean(positive.sum(dim=1).clamp(min=1).sum().float())
+    return world_mean(positive.sum().float()).clamp(min=1)
 
 
 def _in_crowd(priors: Tensor, truth: Truth, share: float | None) -> Tensor:
@@ -233,11 +247,6 @@ def _per_prior(priors: Tensor, counts: tuple[int, ...], values: Sequence[float])
     )
 
 
-def _positives(positive: Tensor, world_mean: Callable[[Tensor], Tensor]) -> Tensor:
-    """() sum over images of their positive priors (B, N), at least 1 each; mean over ranks."""
-    return world_mean(positive.sum(dim=1).clamp(min=1).sum().float())
-
-
 def _largest(claims: Tensor, nobody: float = NO_CLAIM) -> tuple[Tensor, Tensor]:
     """(B, G, N) -> the largest claim on each prior and the object that has it, (B, N) each."""
     none = claims.new_full((len(claims), 1, claims.shape[2]), nobody)
@@ -252,7 +261,8 @@ def _targets(
     *,
     weights: Tensor,
     num_classes: int,
-    total: Tensor,
+    per_image: bool,
+    world_mean: Callable[[Tensor], Tensor],
     rows: Tensor | None = None,
 ) -> Targets:
     """Gives each positive prior its object, and background to all others.
@@ -263,7 +273,8 @@ def _targets(
         positive: (B, N).
         weights: (B, N) which priors count at all.
         num_classes: K, the label of background.
-        total: () the normaliser.
+        per_image: see `Targets`.
+        world_mean: mean over ranks.
         rows: see `Targets`.
     """
     batch = len(owner)
@@ -275,6 +286,7 @@ def _targets(
         labels=labels.where(positive, num_classes),
         boxes=boxes * positive.unsqueeze(-1),
         weights=weights.to(boxes.dtype),
-        positives=total,
+        positives=normaliser(positive, world_mean, per_image=per_image),
+        per_image=per_image,
         rows=rows,
     )

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from detdistill.boxes import clipped
+from detdistill.detectors.assign import normaliser
 from detdistill.detectors.backbones import build_backbone
 from detdistill.detectors.detector import Detector, whole, within
 from detdistill.detectors.matching import as_shares, match
@@ -124,11 +125,11 @@ def losses(
 def _targets(matches: Matches, num_classes: int, world_mean: Callable[[Tensor], Tensor]) -> Targets:
     """The last stage's, where every query counts; each stage has as many queries with objects."""
     labels = matches.labels[-1]
-    matched = (labels < num_classes).sum().float()
     return Targets(
         labels=labels,
         boxes=matches.boxes[-1],
         weights=torch.ones_like(labels, dtype=torch.float32),
-        positives=world_mean(matched).clamp(min=1),
+        positives=normaliser(labels < num_classes, world_mean, per_image=False),
+        per_image=False,
         matches=matches,
     )

@@ -17,6 +17,9 @@ from detdistill.errors import UserError
 from detdistill.evaluate import coco
 from detdistill.structures import Detections, Reads, Spec
 
+ClassMap = Mapping[str, str | None]
+"""Which of a detector's classes stands for which of the data's; None for none."""
+
 PREDICTIONS = Reads(predictions=True)
 SIZE_MULTIPLE = 32
 """Batches are padded to heights and widths that this divides, the coarsest backbone stride."""
@@ -87,6 +90,7 @@ def evaluate_detector(
     batch_size: int = 16,
     workers: int = 0,
     channels_last: bool = False,
+    class_map: ClassMap | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> tuple[coco.Metrics, list[dict[str, Any]]]:
     """COCO's numbers for a detector on a data set, and the detections behind them.
@@ -99,6 +103,7 @@ def evaluate_detector(
         batch_size=batch_size,
         workers=workers,
         channels_last=channels_last,
+        class_map=class_map,
         progress=progress,
     )
     return coco.evaluate(dataset.ground_truth(), detections), detections
@@ -111,6 +116,7 @@ def predict(
     batch_size: int = 16,
     workers: int = 0,
     channels_last: bool = False,
+    class_map: ClassMap | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> list[dict[str, Any]]:
     """What a detector finds in every image, as COCO results in pixels of the original image.
@@ -118,18 +124,19 @@ def predict(
     The detector keeps its device and is left in the mode it was in; random states do not change.
 
     Args:
-        detector: it must know the data set's classes, by their names; of others, what it finds is
-            left out.
+        detector: it must know the data set's classes, by their names or by `class_map`; of others,
+            what it finds is left out.
         dataset: images are read in their order.
         batch_size: images at a time.
         workers: processes that load images; 0 loads them here.
         channels_last: lay images out so, which convolutions on GPUs and recent CPUs prefer.
+        class_map: which of its classes stands for which of the data set's, whatever their names.
         progress: is told the number of images done since the last call.
 
     Raises:
         UserError: the detector does not know a class of the data set.
     """
-    categories = _categories(detector, dataset)
+    categories = _categories(detector, dataset, class_map)
     loader: DataLoader[Any] = DataLoader(
         dataset,  # type: ignore[arg-type]  # a protocol, not the loader's own class
         batch_size=batch_size,
@@ -191,9 +198,9 @@ def unasked(detector: Detector, dataset: Dataset) -> str | None:
     return f"the data does not have {classes.listed(extra)}: what was found of these is left out"
 
 
-def _categories(detector: Detector, dataset: Dataset) -> dict[int, int]:
+def _categories(detector: Detector, dataset: Dataset, class_map: ClassMap | None) -> dict[int, int]:
     """The category in the ground truth for each class number of the detector that has one."""
-    found = classes.match(detector.spec.classes, dataset.classes)
+    found = classes.match(detector.spec.classes, dataset.classes, class_map)
     if found.missing:
         said = classes.other_classes("The detector", found)
         raise UserError(f"{said} Evaluate it on data whose classes it knows.")

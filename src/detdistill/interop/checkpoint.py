@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,24 @@ def save(detector: Detector, path: Path, extra: dict[str, Any] | None = None) ->
         "fingerprint": fingerprint(detector),
         **(extra or {}),
     }
-    replace_file(path, lambda file: safetensors.torch.save_file(weights, file))
+    save_tensors(path, weights)
     write_json(card_path(path), card)
+
+
+def save_tensors(path: Path, tensors: Mapping[str, torch.Tensor], *, sync: bool = True) -> None:
+    """Writes contiguous tensors by name as a `.safetensors` file, as `replace_file` does.
+
+    Raises:
+        UserError: the folder cannot be written to, or the disk is full.
+    """
+
+    def write(file: Path) -> None:
+        try:
+            safetensors.torch.save_file(dict(tensors), file)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error  # a full disk is no `OSError` there
+
+    replace_file(path, write, sync=sync)
 
 
 def load(path: Path | str) -> Detector:

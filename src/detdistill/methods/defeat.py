@@ -54,8 +54,9 @@ class DeFeat(DecoupledProposals, DecoupledBackbone, DecoupledNeck):
 
     @property
     def reads(self) -> Reads:
-        """The backbone if it is imitated, and the teacher's proposals if they are shared."""
-        return Reads(predictions=self.looks == "teacher", backbone=self.backbone)
+        """The backbone if it is imitated; if proposals are shared, what looks at them."""
+        shares = self.looks is not None
+        return Reads(predictions=self.looks == "teacher", backbone=self.backbone, head=shares)
 
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`object` and `background`, `backbone_...` of both, `positive` and `negative`."""

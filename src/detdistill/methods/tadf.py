@@ -64,6 +64,11 @@ class TADF(Method):
     adapter: pair.Adapter = "auto"
     """Layer between the student's neck and the comparison."""
 
+    @property
+    def reads(self) -> Reads:
+        """In two-stage detectors the teacher also looks at shared proposals."""
+        return self.needs | Reads(head=self.two_stages)
+
     def setup(self, teacher: Spec, student: Spec) -> None:
         """Needs the same priors and classes."""
         pair.same_predictions("tadf", teacher, student)

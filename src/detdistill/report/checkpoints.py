@@ -13,11 +13,24 @@ from detdistill.errors import UserError
 from detdistill.report.runs import Run, read_object
 
 _ENDING = ".evaluation.json"
+_MARK = 8
+"""Letters of a fingerprint that tell the weights in a folder apart."""
 
 
 def evaluation_file(named: Path, folder: Path) -> Path:
-    """Where a comparison in `folder` writes what the checkpoint `named` reaches."""
-    return folder / f"teacher-{named.name.removesuffix('.safetensors')}{_ENDING}"
+    """Where a comparison in `folder` writes what the checkpoint `named` reaches.
+
+    The name has the beginning of the weights' fingerprint, for other teachers may be called alike.
+
+    Raises:
+        UserError: there is no checkpoint, or its card cannot be read.
+    """
+    from detdistill.interop import checkpoint  # only here: a page of help needs no torch
+
+    card = read_object(checkpoint.card_path(checkpoint.locate(named)))
+    mark = str(card.get("fingerprint", ""))[:_MARK]
+    words = ("teacher", named.name.removesuffix(".safetensors"), mark)
+    return folder / f"{'-'.join(filter(None, words))}{_ENDING}"
 
 
 def read_checkpoint(named: Path, folder: Path) -> Run | None:

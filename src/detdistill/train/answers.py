@@ -12,11 +12,11 @@ from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from detdistill.files import replace_file
+from detdistill.interop.checkpoint import save_tensors
 from detdistill.structures import (
     DensePredictions,
     DetectorOutput,
@@ -99,7 +99,7 @@ def read(file: Path) -> Stored | None:
 def write(file: Path, stored: Stored) -> None:
     """Quickly: a file that a power failure cuts off is written again."""
     numbered = {str(number): tensor.contiguous() for number, tensor in enumerate(stored)}
-    replace_file(file, lambda path: save_file(numbered, path), sync=False)
+    save_tensors(file, numbered, sync=False)
 
 
 def _priors(output: DetectorOutput) -> tuple[Tensor, ...]:

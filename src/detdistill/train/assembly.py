@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -60,9 +61,9 @@ def build(experiment: Experiment) -> Assembly:
     teacher = _teacher(experiment) if methods else None
     weights = start.weights_of(experiment)
     dataset = data.open(experiment.data, "train", experiment.images, skippable=experiment.skippable)
-    found = None if teacher is None else common_classes(experiment, teacher, dataset)
+    common = None if teacher is None else common_classes(experiment, teacher, dataset)
     student, origin = start.student(experiment, tuple(dataset.classes), weights)
-    _check_classes(experiment.student, student, dataset)
+    check_classes(experiment.student, student, dataset)
     return Assembly(
         data=dataset,
         change=augmenter(experiment),
@@ -71,17 +72,40 @@ def build(experiment: Experiment) -> Assembly:
         student=student,
         origin=origin,
         teacher=teacher,
-        classes=found,
+        classes=common,
         methods=methods,
-        step=TrainStep(
-            student,
-            teacher,
-            methods,
-            classes=found,
-            teacher_scale=experiment.teacher_scale or 1.0,
-            seed=experiment.seed,
-            fold=experiment.fold_teacher,
-        ),
+        step=step_of(experiment, student, teacher=teacher, methods=methods, common=common),
+    )
+
+
+def step_of(
+    experiment: Experiment,
+    student: Detector,
+    *,
+    teacher: Detector | None,
+    methods: Mapping[str, Method],
+    common: ClassMatch | None = None,
+) -> TrainStep:
+    """The step of an experiment, made of its parts.
+
+    Args:
+        experiment: what is trained, and how.
+        student: its detector.
+        teacher: None without methods.
+        methods: by name, not yet set up.
+        common: the student's classes among the teacher's; None where both have the same.
+
+    Raises:
+        UnsuitablePairError: a method does not fit the pair.
+    """
+    return TrainStep(
+        student,
+        teacher,
+        methods,
+        classes=common,
+        teacher_scale=experiment.teacher_scale or 1.0,
+        seed=experiment.seed,
+        fold=experiment.fold_teacher,
     )
 
 
@@ -139,6 +163,18 @@ def common_classes(experiment: Experiment, teacher: Detector, dataset: Dataset) 
     return found
 
 
+def check_classes(name: str, student: Detector, dataset: Dataset) -> None:
+    """Refuses a student that was made for other classes than the data's.
+
+    Raises:
+        UserError: it was.
+    """
+    found = classes.match(student.spec.classes, dataset.classes)
+    if student.spec.classes != tuple(dataset.classes):
+        said = classes.other_classes(f"The student {name}", found)
+        raise UserError(f"{said} Choose a student for these {len(dataset.classes)} classes.")
+
+
 def _resize(experiment: Experiment) -> Resize | None:
     return Resize.of(experiment.resize, experiment.letterbox)
 
@@ -147,10 +183,3 @@ def _teacher(experiment: Experiment) -> Detector:
     if experiment.teacher is None:
         raise UserError("Distillation needs a teacher: a run folder or a .safetensors file.")
     return checkpoint.load(experiment.teacher)
-
-
-def _check_classes(name: str, student: Detector, dataset: Dataset) -> None:
-    found = classes.match(student.spec.classes, dataset.classes)
-    if student.spec.classes != tuple(dataset.classes):
-        said = classes.other_classes(f"The student {name}", found)
-        raise UserError(f"{said} Choose a student for these {len(dataset.classes)} classes.")

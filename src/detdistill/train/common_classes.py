@@ -5,13 +5,13 @@ class is a yes-or-no question (one-stage and query heads), the scores of other c
 so that no gradient reaches them. Where all classes share one probability (the second stage of
 two-stage detectors), other classes and background are one outcome, "none of these": the teacher has
 a say in how probable that is, not in what it consists of. An object of a class that the teacher
-does not know is not there: its priors are ignored, its regions and queries are background, and it
-makes no cell worth more than others.
+does not know is not there: its priors are ignored, its regions and queries are background, it makes
+no cell worth more than others, and no divisor counts it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, cast
 
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from detdistill.classes import ClassMatch
+from detdistill.detectors.assign import normaliser
 from detdistill.structures import (
     AnyHead,
     DensePredictions,
@@ -34,6 +35,7 @@ from detdistill.structures import (
     Step,
     Targets,
     Truth,
+    local_mean,
 )
 
 Said = TypeVar("Said")
@@ -65,7 +67,7 @@ class CommonClasses(nn.Module):
             truth=self.student.truth(step.truth),
             student=self.student.output(step.student),
             teacher=self.teacher.output(step.teacher),
-            targets=self.student.targets(step.targets),
+            targets=self.student.targets(step.targets, step.world_mean),
             student_head=self.student.head(step.student_head),
             teacher_head=self.teacher.head(step.teacher_head),
         )
@@ -127,7 +129,9 @@ class Narrowed(nn.Module):
         known = labels < self.left
         return replace(truth, labels=labels.where(known, 0), valid=truth.valid & known)
 
-    def targets(self, targets: Targets) -> Targets:
+    def targets(
+        self, targets: Targets, world_mean: Callable[[Tensor], Tensor] = local_mean
+    ) -> Targets:
         """Nothing is assigned to objects of classes that are left out; their priors are ignored."""
         if self.is_whole:
             return targets
@@ -138,6 +142,7 @@ class Narrowed(nn.Module):
         return replace(
             found,
             weights=found.weights.masked_fill(ignored, 0),
+            positives=normaliser(found.labels < self.left, world_mean, per_image=targets.per_image),
             matches=targets.matches and self._assigned(targets.matches),
         )
 

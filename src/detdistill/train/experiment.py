@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -123,6 +123,21 @@ class Experiment:
 
 GROUPS = {"optimizer": Optimizer, "augment": Augmentation}
 """Fields that are settings of their own."""
+
+OF_THE_TEACHER = (
+    "teacher",
+    "class_map",
+    "teacher_scale",
+    "teacher_cache",
+    "teacher_cache_gb",
+)
+"""Fields without which an experiment is a plain training."""
+
+
+def without_teacher(experiment: Experiment) -> Experiment:
+    """The same training with everything that is said of a teacher left out."""
+    plainest = Experiment()
+    return replace(experiment, **{name: getattr(plainest, name) for name in OF_THE_TEACHER})
 
 
 def check(experiment: Experiment) -> None:

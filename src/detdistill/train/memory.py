@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
@@ -99,7 +98,7 @@ class Memory:
             return "they would have taken more room than was agreed to"
         try:
             answers.write(file, answer)
-        except (UserError, SafetensorError) as error:
+        except UserError as error:
             return str(error)
         return None
 

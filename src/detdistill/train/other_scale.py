@@ -8,8 +8,9 @@ A level without such a counterpart, at factor 2 the student's coarsest, gets the
 are brought to the student's sizes bilinearly.
 
 Predictions are handed over where no map has to be resized for it: those of query detectors always,
-those of one-stage detectors where every stride has its counterpart. Who goes on from inside a head
-or compares backbones is refused.
+those of one-stage detectors where every stride has its counterpart. Who enters a head again, at
+features or at boxes, or compares backbones is refused: a head at another scale finds an object on
+another level than it would itself.
 """
 
 from __future__ import annotations
@@ -79,6 +80,8 @@ class OtherScale:
             return "encoder"
         if reads.backbone:
             return "backbone"
+        if reads.head:
+            return "head"
         return "predictions" if reads.predictions and not self.has_predictions else None
 
     @property

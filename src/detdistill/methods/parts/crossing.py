@@ -75,15 +75,16 @@ def _place_in_towers(cut: int | None, strategy: Strategy, teacher: Spec, student
 def reads(found: Place, *, preactivation: bool) -> Reads:
     """What has to be kept of both detectors."""
     if found.family == "region":
-        return Reads(targets=True)
+        return Reads(targets=True, head=True)
     if found.family == "query":
-        return Reads(predictions=True, targets=True, encoder=True)
+        return Reads(predictions=True, targets=True, encoder=True, head=True)
     towers = frozenset(() if found.cut is None else {found.cut})
     return Reads(
         predictions=True,
         targets=True,
         towers=towers,
         preactivation=preactivation and bool(towers),
+        head=bool(towers),
     )
 
 
