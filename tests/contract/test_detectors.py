@@ -8,9 +8,10 @@ from torch import Tensor
 
 from detdistill import detectors
 from detdistill.detectors import Detector
+from detdistill.detectors.assign import normaliser
 from detdistill.detectors.dense import priors_inside
 from detdistill.detectors.presets import FAMILIES
-from detdistill.structures import EVERYTHING, Reads, Spec, Truth
+from detdistill.structures import EVERYTHING, Reads, Spec, Truth, local_mean
 
 CLASSES = ("circle", "square", "star")
 EVERY_READ = Reads(predictions=True, towers=frozenset({0, 1, 2}), backbone=True)
@@ -71,6 +72,10 @@ def truth_of(*boxes: list[list[float]], height: int = 64, width: int = 96) -> Tr
 def losses_of(detector: Detector, truth: Truth, pictures: Tensor) -> dict[str, Tensor]:
     losses, targets = detector.criterion(detector(pictures, truth.sizes), truth)
     assert targets.positives >= 1
+    if targets.regions is None:
+        positive = targets.labels < len(CLASSES)
+        counted = normaliser(positive, local_mean, per_image=targets.per_image)
+        assert targets.positives == counted
     assert all(loss.ndim == 0 and loss.isfinite() for loss in losses.values())
     sum(losses.values()).backward()
     gradients = [p.grad for p in detector.parameters() if p.grad is not None]
