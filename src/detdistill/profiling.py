@@ -22,7 +22,7 @@ from detdistill.train.trainer import Trainer
 
 MARK = "detdistill: "
 BACKWARD = "autograd::engine::evaluate_function"
-LOSSES = "detdistill.losses"
+LOSSES = ("detdistill.losses", "detdistill.focal")
 LOSS_ENDINGS = ("_loss", "_error", "_bce")
 REST = "everything else"
 
@@ -80,7 +80,7 @@ def _losses(criterion: Callable[..., object]) -> Iterator[tuple[Any, str, str]]:
         criterion = criterion.func
     module = sys.modules[criterion.__module__]
     for name, function in vars(module).copy().items():
-        if getattr(function, "__module__", None) == LOSSES and name.endswith(LOSS_ENDINGS):
+        if getattr(function, "__module__", None) in LOSSES and name.endswith(LOSS_ENDINGS):
             yield module, name, f"student, {name}"
 
 

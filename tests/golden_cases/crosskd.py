@@ -11,7 +11,7 @@ import torch
 from tests.golden_cases.case import Case, MismatchError
 from torch import Tensor
 
-from detdistill import boxes, losses
+from detdistill import boxes, focal, losses
 from detdistill.detectors.architecture import Architecture
 from detdistill.detectors.backbones import Backbone
 from detdistill.detectors.head import DenseHead
@@ -35,7 +35,7 @@ STRIDES = (8, 16, 32, 64, 128)
 
 
 def cls(case: Case) -> Mapping[str, Tensor]:
-    elements = losses.soft_focal_loss(
+    elements = focal.soft_focal_loss(
         case.leaf("pred"), case["teacher"].sigmoid(), case.setting("beta")
     )
     total = losses.weighted_mean(

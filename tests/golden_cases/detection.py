@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from tests.golden_cases.case import Case
 from torch import Tensor
 
-from detdistill import losses
+from detdistill import focal, losses
 
 
 def quality_focal(case: Case) -> Mapping[str, Tensor]:
     pred = case.leaf("pred")
     case.fixed(bg_label=pred.shape[1])
-    loss = losses.quality_focal_loss(pred, case["label"], case["score"], case.setting("beta"))
+    loss = focal.quality_focal_loss(pred, case["label"], case["score"], case.setting("beta"))
     return {"none": loss, "loss": case.setting("loss_weight") * _reduced(case, loss)}
 
 

@@ -11,7 +11,7 @@ from tests.golden_cases.case import Case, MismatchError
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from detdistill import boxes, losses, masks
+from detdistill import boxes, focal, losses, masks
 from detdistill.detectors.assign import atss
 from detdistill.methods import Method, combine
 from detdistill.methods.bckd import BCKD
@@ -128,7 +128,7 @@ def _around(scene: Scene, extra_weight: float = 0.0) -> dict[str, Tensor]:
     edges = boxes.to_distances(boxes.centers(student.flat_priors()), targets.boxes)
     edges = (edges / student.flat_strides().unsqueeze(-1)).clamp(0, raw.shape[-1] - 1 - 0.1)
     elements = {
-        "det_cls": losses.quality_focal_loss(logits, targets.labels, quality)
+        "det_cls": focal.quality_focal_loss(logits, targets.labels, quality)
         * targets.weights
         / targets.positives,
         "det_bbox_unnorm": 2 * losses.giou_loss(predicted, targets.boxes) * score,

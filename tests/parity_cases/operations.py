@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchvision.ops import batched_nms, clip_boxes_to_image, nms
 
-from detdistill import losses
+from detdistill import focal, losses
 from detdistill.boxes import DeltaCoder, DistanceCoder, to_distances
 
 SIZE = (256, 320)
@@ -98,13 +98,13 @@ def _divergence(leaf: Tensor, folder: Folder, temperature: float) -> Tensor:
 LOSSES: dict[str, tuple[str, Callable[[Tensor, Folder], Tensor]]] = {
     "qfl": (
         "logit",
-        lambda leaf, f: losses.quality_focal_loss(
+        lambda leaf, f: focal.quality_focal_loss(
             leaf, f.numbers("loss.in.labels"), f.numbers("loss.in.quality")
         ),
     ),
     "focal": (
         "logit",
-        lambda leaf, f: losses.sigmoid_focal_loss(leaf, f.numbers("loss.in.labels")),
+        lambda leaf, f: focal.sigmoid_focal_loss(leaf, f.numbers("loss.in.labels")),
     ),
     "dfl": (
         "dist_logit",

@@ -14,7 +14,8 @@ from detdistill.boxes import DeltaCoder, centerness, centers
 from detdistill.detectors import assign
 from detdistill.detectors.architecture import Architecture
 from detdistill.detectors.dense import DenseDetector
-from detdistill.losses import giou_loss, precise, sigmoid_focal_loss, soft_bce, weighted_mean
+from detdistill.focal import sigmoid_focal_loss
+from detdistill.losses import giou_loss, precise, soft_bce, weighted_mean
 from detdistill.structures import DensePredictions, Targets, take
 
 BOX_WEIGHT = 2.0

@@ -20,7 +20,8 @@ from detdistill.detectors.projection import Projection
 from detdistill.detectors.query_architecture import QueryArchitecture
 from detdistill.detectors.query_encoder import Encoder
 from detdistill.detectors.query_head import Decoder
-from detdistill.losses import giou_loss, sigmoid_focal_loss, weighted_mean
+from detdistill.focal import sigmoid_focal_loss
+from detdistill.losses import giou_loss, weighted_mean
 from detdistill.structures import (
     EVERYTHING,
     Detections,

@@ -16,11 +16,11 @@ from detdistill.detectors import assign
 from detdistill.detectors.architecture import Architecture
 from detdistill.detectors.dense import DenseDetector
 from detdistill.errors import UserError
+from detdistill.focal import sigmoid_focal_loss
 from detdistill.losses import (
     giou_loss,
     log_iou_loss,
     precise,
-    sigmoid_focal_loss,
     soft_bce,
     weighted_mean,
 )

@@ -14,11 +14,11 @@ from detdistill.boxes import DistributionCoder, centers, iou, to_distances
 from detdistill.detectors import assign
 from detdistill.detectors.architecture import Architecture
 from detdistill.detectors.dense import DenseDetector
+from detdistill.focal import quality_focal_loss
 from detdistill.losses import (
     distribution_focal_loss,
     giou_loss,
     precise,
-    quality_focal_loss,
     weighted_mean,
 )
 from detdistill.structures import DensePredictions, Targets, take

@@ -13,7 +13,8 @@ from detdistill.boxes import DeltaCoder
 from detdistill.detectors import assign
 from detdistill.detectors.architecture import Architecture
 from detdistill.detectors.dense import DenseDetector
-from detdistill.losses import delta_error, precise, sigmoid_focal_loss, weighted_mean
+from detdistill.focal import sigmoid_focal_loss
+from detdistill.losses import delta_error, precise, weighted_mean
 from detdistill.structures import DensePredictions, Targets
 
 OCTAVES = 3

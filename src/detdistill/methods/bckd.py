@@ -20,7 +20,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
-from detdistill import losses
+from detdistill import focal, losses
 from detdistill.methods.method import Method
 from detdistill.methods.parts import assignment
 from detdistill.methods.parts.pair import same_predictions
@@ -61,7 +61,7 @@ class BCKD(Method):
         """`cls` and `box`."""
         student, teacher = step.student.dense, step.teacher.dense
         target = teacher.probabilities()
-        questions = losses.soft_focal_loss(student.flat_logits(), target, self.beta).sum(dim=-1)
+        questions = focal.soft_focal_loss(student.flat_logits(), target, self.beta).sum(dim=-1)
         distance = losses.giou_loss if self.overlap == "giou" else losses.iou_loss
         overlap = distance(student.decoded(), teacher.decoded())
         weight, divisor = self.weights(step), step.targets.positives

@@ -22,8 +22,8 @@ from detdistill.report.resampling import resampled
 from detdistill.report.runs import Run, teacher_places
 
 _NOT_THE_TRAINING = {
-    *("seed", "teacher", "teacher_cache", "teacher_cache_gb", "workers", "tensorboard"),
-    *("log_every", "save_every", "keep_every", "validate_every"),
+    *("seed", "teacher", "teacher_cache", "teacher_cache_gb", "workers", "keep_memory"),
+    *("tensorboard", "log_every", "save_every", "keep_every", "validate_every"),
 }
 _CONTROL = "equal-compute"
 _SMALL_GAP = 0.01

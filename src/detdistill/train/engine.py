@@ -11,6 +11,7 @@ from accelerate.utils import DistributedDataParallelKwargs, gather_object
 
 from detdistill.errors import UserError
 from detdistill.evaluate import best_device
+from detdistill.train.allocator import keep_freed_memory
 from detdistill.train.experiment import Experiment
 
 PRECISIONS = {"fp32": "no", "bf16": "bf16", "fp16": "fp16"}
@@ -20,7 +21,7 @@ def start(experiment: Experiment, device: str | None = None) -> Accelerator:
     """One rank's access to its device and to the other ranks.
 
     Args:
-        experiment: its `precision` and `compile` are used.
+        experiment: its `precision`, `compile` and `keep_memory` are used.
         device: `cpu`, `cuda`, `cuda:1`, `mps`; None for the best there is.
 
     Raises:
@@ -28,6 +29,8 @@ def start(experiment: Experiment, device: str | None = None) -> Accelerator:
     """
     chosen = _device(device)
     _check_precision(experiment.precision, chosen)
+    if chosen.type == "cpu":
+        keep_freed_memory(keep=experiment.keep_memory)
     AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001 - one run, one state
     return Accelerator(
         mixed_precision=PRECISIONS[experiment.precision],

@@ -13,7 +13,7 @@ from typing import ClassVar, Literal, NamedTuple, cast
 import torch
 from torch import Tensor
 
-from detdistill import boxes, losses
+from detdistill import boxes, focal, losses
 from detdistill.methods.method import Method
 from detdistill.methods.parts.predictions import edge_divergence
 from detdistill.structures import (
@@ -189,7 +189,7 @@ class Mimicry(Method):
     def cls_distance(self, logits: Tensor, target: Tensor) -> Tensor:
         """Of class scores from the teacher's: logits (B, N, K) of both -> (B, N)."""
         wanted = losses.precise(target).sigmoid()
-        return losses.soft_focal_loss(logits, wanted, self.beta).sum(dim=-1)
+        return focal.soft_focal_loss(logits, wanted, self.beta).sum(dim=-1)
 
     def _box_term(self, comparison: Comparison, step: Step) -> Tensor:
         """Over the teacher's confidence for distributions, over the positives for boxes."""
@@ -243,7 +243,7 @@ def _of_queries(
     """
     targets = [losses.precise(logits).sigmoid() for logits in wanted.logits]
     cls = [
-        losses.soft_focal_loss(logits, target, beta).sum()
+        focal.soft_focal_loss(logits, target, beta).sum()
         for logits, target in zip(said.logits, targets, strict=True)
     ]
     box = [
