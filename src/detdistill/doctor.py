@@ -225,16 +225,15 @@ def _terms(found: Mapping[str, reach.Arrival]) -> tuple[Term, ...]:
 
 
 def _parameters(parts: Assembly) -> dict[str, int]:
-    modules: dict[str, nn.Module | None] = {
-        "student": parts.student,
-        "teacher": parts.teacher,
-        "methods": parts.step.methods,
-    }
     return {
-        name: sum(parameter.numel() for parameter in module.parameters())
-        for name, module in modules.items()
-        if module is not None
+        "student": _count(parts.student),
+        **({"teacher": parts.teacher.parameters} if parts.teacher else {}),
+        "methods": _count(parts.step.methods),
     }
+
+
+def _count(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _has_bf16() -> bool:

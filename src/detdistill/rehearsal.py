@@ -17,6 +17,7 @@ from detdistill.recipes import Recipe
 from detdistill.train import start
 from detdistill.train.assembly import (
     Assembly,
+    Original,
     augmenter,
     check_classes,
     parse_methods,
@@ -66,7 +67,7 @@ def assembly(experiment: Experiment, recipe: Recipe) -> Assembly:
         test=dataset,
         student=student,
         origin=origin,
-        teacher=teacher,
+        teacher=None if teacher is None else Original.of(teacher),
         classes=None,  # whichever of the two is made up has the other's
         methods=methods,
         step=step_of(experiment, student, teacher=teacher, methods=methods),

@@ -1,6 +1,8 @@
+import gc
 import json
 import math
 import shutil
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -416,6 +418,28 @@ def test_a_student_can_start_from_a_checkpoint(plain: Experiment, teacher: Path)
     expected = weights(teacher)
     assert all(torch.equal(expected[k], v) for k, v in assembly.student.state_dict().items())
     assert str(teacher) in assembly.origin
+
+
+def test_only_the_form_of_a_teacher_that_runs_stays_in_memory(
+    plain: Experiment, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded, load = [], interop.load
+
+    def remembered(path: Path | str) -> Detector:
+        detector = load(path)
+        loaded.append(weakref.ref(detector.backbone))
+        return detector
+
+    monkeypatch.setattr(interop, "load", remembered)
+    taught = distilled(plain, teacher)
+    assemblies = [loop.build(replace(taught, fold_teacher=fold)) for fold in (True, False)]
+    gc.collect()
+    assert [backbone() is not None for backbone in loaded] == [False, True]
+    said = read_json(RunFolder(teacher).student.with_suffix(".json"))
+    for assembly in assemblies:
+        assert assembly.teacher
+        assert assembly.teacher_fingerprint == said["fingerprint"]
+        assert assembly.teacher.parameters == sum(p.numel() for p in load(teacher).parameters())
 
 
 def test_a_run_that_breaks_names_the_loss_and_leaves_the_last_good_checkpoint(

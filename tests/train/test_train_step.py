@@ -160,6 +160,16 @@ def test_a_folded_teacher_teaches_the_same() -> None:
         assert torch.allclose(loss, folded[name], rtol=1e-4, atol=1e-6)
 
 
+def test_the_teacher_is_asked_while_nothing_of_the_student_is_kept() -> None:
+    teacher, student = _shapes(), _shapes()
+    step = TrainStep(student, teacher, methods.combine.parse("pkd"))
+    runs: list[object] = []
+    for part in (teacher.backbone, student.backbone):
+        part.register_forward_hook(lambda module, *_: runs.append(module))
+    step(batch())
+    assert runs == [teacher.backbone, student.backbone]
+
+
 def test_a_method_that_reads_the_neck_alone_never_runs_the_teachers_head() -> None:
     teacher = _shapes()
     step = TrainStep(_shapes(), teacher, methods.combine.parse("pkd"))

@@ -61,8 +61,9 @@ def _teaching(experiment: Experiment, assembly: Assembly) -> list[str]:
     if assembly.teacher is None:
         unused = f"; {experiment.teacher} is not used" if experiment.teacher else ""
         return [f"no method, so no teacher{unused}"]
+    size = f"{assembly.teacher.parameters:,} parameters"
     return [
-        f"teacher {experiment.teacher}: {_size(assembly.teacher)}, frozen{_scale(experiment)}",
+        f"teacher {experiment.teacher}: {size}, frozen{_scale(experiment)}",
         *(assembly.classes.in_words() if assembly.classes else ()),
         *(f"method {name}: {method.extra_repr()}" for name, method in assembly.methods.items()),
         *(f"note: {reason}" for reason in combine.conflicts(assembly.methods)),

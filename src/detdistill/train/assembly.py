@@ -5,12 +5,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from typing import Self
 
 from detdistill import classes, data
 from detdistill.classes import ClassMatch
 from detdistill.data import Augmenter, Dataset, Resize
-from detdistill.detectors import Detector
+from detdistill.detectors import AnyArchitecture, Detector
 from detdistill.errors import UserError
 from detdistill.interop import checkpoint
 from detdistill.interop.pretrained import IMAGENET
@@ -18,6 +18,29 @@ from detdistill.methods import Method, combine
 from detdistill.train import start
 from detdistill.train.experiment import Experiment
 from detdistill.train.step import TrainStep
+
+
+@dataclass(frozen=True, kw_only=True)
+class Original:
+    """What a teacher was when it was loaded.
+
+    The step alone holds the teacher itself, in the form that it runs: beside a folded backbone,
+    the one that was loaded would take as much memory again.
+    """
+
+    architecture: AnyArchitecture
+    parameters: int
+    fingerprint: str
+    """Says whether two runs had the same teacher."""
+
+    @classmethod
+    def of(cls, detector: Detector) -> Self:
+        """Of a detector as it was loaded."""
+        return cls(
+            architecture=detector.architecture,
+            parameters=sum(parameter.numel() for parameter in detector.parameters()),
+            fingerprint=checkpoint.fingerprint(detector),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,18 +58,18 @@ class Assembly:
     student: Detector
     origin: str
     """Where the student's first weights come from, in words."""
-    teacher: Detector | None
-    """As it was loaded, which need not be the form that `step` runs; None without methods, too."""
+    teacher: Original | None
+    """None without methods, too."""
     classes: ClassMatch | None
     """The data's classes among the teacher's; None without a teacher."""
     methods: dict[str, Method]
     step: TrainStep
     """Holds student, teacher and methods."""
 
-    @cached_property
+    @property
     def teacher_fingerprint(self) -> str | None:
         """Says whether two runs had the same teacher."""
-        return None if self.teacher is None else checkpoint.fingerprint(self.teacher)
+        return None if self.teacher is None else self.teacher.fingerprint
 
 
 def build(experiment: Experiment) -> Assembly:
@@ -71,7 +94,7 @@ def build(experiment: Experiment) -> Assembly:
         test=open_whole(experiment, "test"),
         student=student,
         origin=origin,
-        teacher=teacher,
+        teacher=None if teacher is None else Original.of(teacher),
         classes=common,
         methods=methods,
         step=step_of(experiment, student, teacher=teacher, methods=methods, common=common),

@@ -9,12 +9,10 @@ from hashlib import sha256
 from pathlib import Path
 
 from detdistill import data, detectors
-from detdistill.detectors import Detector
 from detdistill.errors import UserError
 from detdistill.files import require_writable
-from detdistill.interop import checkpoint
 from detdistill.structures import Batch
-from detdistill.train.assembly import Assembly
+from detdistill.train.assembly import Assembly, Original
 from detdistill.train.experiment import Experiment
 from detdistill.train.memory import Memory
 
@@ -92,12 +90,12 @@ def _first_batch(experiment: Experiment, assembly: Assembly) -> Batch:
     )
 
 
-def _teacher(experiment: Experiment, teacher: Detector) -> str:
+def _teacher(experiment: Experiment, teacher: Original) -> str:
     """A name for all on which the answer to a picture depends, but for rounding."""
     card = json.dumps(detectors.to_card(teacher.architecture), sort_keys=True)
     scale = f"-x{experiment.teacher_scale:g}" if experiment.teacher_scale else ""
-    weights, build = checkpoint.fingerprint(teacher), sha256(card.encode()).hexdigest()[:8]
-    return f"{weights}-{build}-{experiment.precision}{scale}"
+    build = sha256(card.encode()).hexdigest()[:8]
+    return f"{teacher.fingerprint}-{build}-{experiment.precision}{scale}"
 
 
 def _views(experiment: Experiment, batch: Batch, pictures: int) -> int:

@@ -100,6 +100,8 @@ class TrainStep(nn.Module):
             said: what `ask` answers for the batch, where that is known.
         """
         truth = batch.truth
+        if self.teacher and said is None:  # while nothing of the student's is kept for its gradient
+            said = self.ask(batch)
         output = self.student(batch.images, truth.sizes, self.reads | EVERYTHING)
         with torch.autocast(batch.images.device.type, enabled=False):
             output = handed_over(output)
