@@ -22,11 +22,20 @@ from detdistill.evaluate.run import evaluating
 from detdistill.grid import cores
 from detdistill.profiling import Share, shares
 from detdistill.recipes import Recipe
-from detdistill.structures import Batch, DetectorOutput, EncoderTrace, Reads, Towers, unflatten
+from detdistill.structures import (
+    Batch,
+    DetectorOutput,
+    EncoderTrace,
+    Levels,
+    Reads,
+    Towers,
+    unflatten,
+)
 from detdistill.train import engine, reach
 from detdistill.train import environment as machine
 from detdistill.train.assembly import Assembly, build
 from detdistill.train.experiment import Experiment, check
+from detdistill.train.step import TrainStep
 from detdistill.train.trainer import Trainer
 
 TIMED_STEPS = 4
@@ -183,11 +192,16 @@ def _pairs(parts: Assembly, batch: Batch) -> Iterator[Pair]:
     """Neck levels, and what the methods read of towers, encoder and backbone."""
     output = _output(parts.student, batch, parts.step.reads)
     student = _maps(output)
-    teacher = _maps(parts.step.taught(batch, output.neck)) if parts.teacher else {}
+    teacher = _maps(_taught(parts.step, batch, output.neck)) if parts.teacher else {}
     for what in dict.fromkeys([*student, *teacher]):
         levels = zip_longest(student.get(what, ()), teacher.get(what, ()))
         for level, (mine, other) in enumerate(levels):
             yield Pair(what=f"{what}, level {level}", student=_shape(mine), teacher=_shape(other))
+
+
+def _taught(step: TrainStep, batch: Batch, neck: Levels) -> DetectorOutput:
+    """The teacher's output, with its neck even if no method reads it."""
+    return step.taught(batch, neck, step.ask(batch, step.reads | Reads()))
 
 
 def _output(detector: Detector, batch: Batch, reads: Reads) -> DetectorOutput:

@@ -69,11 +69,13 @@ class Spec:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reads:
-    """What a method reads beside the necks of both detectors; nothing else is kept or computed.
+    """What a method reads beside the student's neck; nothing else is kept or computed.
 
     The union of two is `a | b`.
     """
 
+    neck: bool = True
+    """The teacher's neck, which is computed in any case, but kept only if it is read."""
     predictions: bool = False
     """The teacher's predictions. (The student's are always there, for its own losses.)"""
     targets: bool = False
@@ -92,6 +94,7 @@ class Reads:
     def __or__(self, other: Reads) -> Reads:
         """What either reads."""
         return Reads(
+            neck=self.neck or other.neck,
             predictions=self.predictions or other.predictions,
             targets=self.targets or other.targets,
             towers=self.towers | other.towers,
@@ -360,6 +363,7 @@ class DetectorOutput:
     """Everything one detector said of a batch."""
 
     neck: Levels
+    """Empty where it is a teacher's and `Reads.neck` says that nobody reads it."""
     predictions: Predictions | None = None
     trace: Towers | EncoderTrace | None = None
     backbone: Levels | None = None

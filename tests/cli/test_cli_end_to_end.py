@@ -85,6 +85,9 @@ def test_doctor_shows_pairs_and_shares_and_writes_nothing(teacher: Path, tmp_pat
     done = detdistill("doctor", *words, cwd=tmp_path)
     assert done.code == 0, done.err
     assert "box tower after block 1, level 2" in done.out
+    necks = [line for line in done.out.splitlines() if "neck, level" in line]
+    assert len(necks) == 3
+    assert all(line.count(" channels, ") == 2 for line in necks)
     assert "crosskd/cls" in done.out
     assert "share of gradient" in done.out
     assert not list(tmp_path.iterdir())

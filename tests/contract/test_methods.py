@@ -119,6 +119,21 @@ def test_it_enters_the_teachers_head_only_if_it_says_so(name: str) -> None:
             method(headless)
 
 
+def test_it_reads_the_teachers_neck_only_if_it_says_so(name: str) -> None:
+    for facts in suited(name):
+        method, step = made(name, facts), fakes.scene(facts).step
+        neckless = dataclasses.replace(step.teacher, neck=())
+        without = dataclasses.replace(step, teacher=neckless)
+        torch.manual_seed(1)
+        wanted = method(step)
+        torch.manual_seed(1)
+        if method.reads.neck:
+            with pytest.raises((ValueError, IndexError, RuntimeError)):
+                method(without)
+        else:
+            assert all(torch.equal(wanted[term], found) for term, found in method(without).items())
+
+
 def test_a_student_like_its_teacher_loses_nothing(name: str) -> None:
     for facts in suited(name):
         method = made(name, facts)

@@ -69,6 +69,18 @@ def test_boxes_of_cells_are_the_same_pixels_of_the_picture(kind: fakes.Kind) -> 
     assert found.strides == mine.strides
 
 
+def test_a_neck_that_nobody_reads_needs_no_counterpart() -> None:
+    teacher, student = facts(8, 16, 32, 64), facts(8, 16, 32)
+    said = fakes.FakeHead(teacher)(neck(teacher, 256))
+    scale = OtherScale(2.0, teacher, student)
+    wanted, found = (
+        scale.output(each, neck(student, 128)) for each in (said, replace(said, neck=()))
+    )
+    assert wanted.neck
+    assert not found.neck
+    assert torch.equal(found.dense.decoded(), wanted.dense.decoded())
+
+
 def test_boxes_of_queries_are_the_same_pixels_of_the_picture() -> None:
     same = facts(8, 16, kind="query")
     said = FakeQueryHead(same)(neck(same, 96))

@@ -76,6 +76,12 @@ def test_gradients_pass_through_the_head_but_never_into_it() -> None:
     assert all(parameter.grad is None for parameter in head.parameters())
 
 
+def test_a_neck_that_nobody_reads_is_not_kept() -> None:
+    frozen = Frozen(FakeDetector())
+    necks = [frozen(batch().images, None, Reads(neck=reads)).neck for reads in (False, True)]
+    assert [bool(neck) for neck in necks] == [False, True]
+
+
 def test_the_teachers_output_can_be_used_in_a_loss() -> None:
     frozen = Frozen(FakeDetector())
     output = frozen(batch().images, None, Reads())

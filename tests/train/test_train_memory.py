@@ -12,6 +12,7 @@ from detdistill import detectors
 from detdistill.errors import UserError
 from detdistill.structures import Batch, DetectorOutput, Reads
 from detdistill.train.experiment import Experiment
+from detdistill.train.frozen import Frozen
 from detdistill.train.loop import train
 from detdistill.train.memory import Memory, Tally, summary
 
@@ -106,6 +107,21 @@ def test_methods_that_read_other_things_do_not_meet(tmp_path: Path) -> None:
     remembering(tmp_path, Asked(reads=Reads()))(batch())
     output = remembering(tmp_path, Asked(reads=Reads(towers=frozenset({1}))))(batch())
     assert set(output.towers.cls) == {1}
+
+
+def test_a_neck_that_nobody_reads_takes_no_room(tmp_path: Path) -> None:
+    without, whole = Reads(neck=False, predictions=True), Reads(predictions=True)
+    sizes, outputs = [], []
+    for reads in (without, whole):
+        teacher = Frozen(detectors.build("gfl-mini-w8", CLASSES))
+        memory = Memory(
+            tmp_path, lambda b, r=reads, t=teacher: t(b.images, b.truth.sizes, r), reads
+        )
+        outputs.append(memory(batch()))
+        sizes.append(memory.size(batch()))
+    neck = outputs[1].neck
+    assert not outputs[0].neck
+    assert sizes[1] - sizes[0] == sum(2 * level[0].numel() for level in neck)
 
 
 def test_an_answer_that_was_cut_off_is_asked_for_again(tmp_path: Path) -> None:

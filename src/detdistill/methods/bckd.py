@@ -32,7 +32,7 @@ class BCKD(Method):
 
     families: ClassVar[tuple[str, ...]] = ("dense",)
     pulls: ClassVar[str] = "predictions"
-    needs: ClassVar[Reads] = Reads(predictions=True, targets=True)
+    needs: ClassVar[Reads] = Reads(neck=False, predictions=True, targets=True)
     citation: ClassVar[str] = """@inproceedings{yang2023bckd,
   title = {Bridging Cross-task Protocol Inconsistency for Distillation in Dense Object Detection},
   author = {Yang, Longrong and Zhou, Xianpan and Li, Xuewei and Qiao, Liang and Li, Zheyang and

@@ -78,7 +78,7 @@ def _reads_of(methods: Methods) -> Reads:
             f"{before[0]} reads the head towers before their activation and {after[0]} after it: "
             "give both the same preactivation."
         )
-    return reduce(or_, (method.reads for method in methods.values()), Reads())
+    return reduce(or_, (method.reads for method in methods.values()))
 
 
 def conflicts(methods: Methods) -> list[str]:

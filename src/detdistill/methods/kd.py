@@ -27,7 +27,7 @@ class KD(Mimicry):
     """Distance of the student's predictions from the teacher's."""
 
     pulls: ClassVar[str] = "predictions"
-    needs: ClassVar[Reads] = Reads(predictions=True, targets=True)
+    needs: ClassVar[Reads] = Reads(neck=False, predictions=True, targets=True)
     citation: ClassVar[str] = """@misc{hinton2015distilling,
   title = {Distilling the Knowledge in a Neural Network},
   author = {Hinton, Geoffrey and Vinyals, Oriol and Dean, Jeff},

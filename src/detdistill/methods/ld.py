@@ -32,7 +32,7 @@ class LD(Method):
 
     families: ClassVar[tuple[str, ...]] = ("dense",)
     pulls: ClassVar[str] = "predictions"
-    needs: ClassVar[Reads] = Reads(predictions=True, targets=True)
+    needs: ClassVar[Reads] = Reads(neck=False, predictions=True, targets=True)
     citation: ClassVar[str] = """@inproceedings{zheng2022ld,
   title = {Localization Distillation for Dense Object Detection},
   author = {Zheng, Zhaohui and Ye, Rongguang and Wang, Ping and Ren, Dongwei and Zuo, Wangmeng

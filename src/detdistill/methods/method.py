@@ -31,7 +31,7 @@ class Method(nn.Module, ABC):
     """What of the student it pulls towards the teacher: `neck`, `crossed predictions`, ...; several
     with an "and" between them."""
     needs: ClassVar[Reads] = Reads()
-    """What it reads beside the two necks, whatever its settings."""
+    """What it reads beside the student's neck, whatever its settings."""
     selects: ClassVar[bool] = False
     """Whether it ranks or suppresses, outside of what `torch.compile` compiles."""
     agrees: ClassVar[bool] = True
@@ -53,7 +53,7 @@ class Method(nn.Module, ABC):
 
     @property
     def reads(self) -> Reads:
-        """What the method reads beside the two necks, with its settings."""
+        """What the method reads beside the student's neck, with its settings."""
         return self.needs
 
     def setup(self, teacher: Spec, student: Spec) -> None:

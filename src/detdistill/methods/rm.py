@@ -30,7 +30,7 @@ class RM(Method):
 
     families: ClassVar[tuple[str, ...]] = ("dense",)
     pulls: ClassVar[str] = "predictions"
-    needs: ClassVar[Reads] = Reads(predictions=True, targets=True)
+    needs: ClassVar[Reads] = Reads(neck=False, predictions=True, targets=True)
     citation: ClassVar[str] = """@inproceedings{li2022rank,
   title = {Knowledge Distillation for Object Detection via Rank Mimicking and Prediction-guided
            Feature Imitation},

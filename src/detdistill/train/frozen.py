@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Self, cast
 
 import torch
@@ -37,7 +38,7 @@ class Frozen(nn.Module):
     def forward(self, images: Tensor, sizes: Tensor | None, reads: Reads) -> DetectorOutput:
         """What the detector says. Not in inference mode: no loss could use such tensors."""
         output: DetectorOutput = self.detector(images, sizes, reads)
-        return output
+        return output if reads.neck else replace(output, neck=())
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         """Device and layout reach the detector, although it is no submodule."""

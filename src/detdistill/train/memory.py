@@ -116,9 +116,9 @@ def summary(tallies: Sequence[Tally]) -> str:
 
 def _name(reads: Reads) -> str:
     """A folder's name for what is kept, the same for every method that reads as much."""
-    flags = ("predictions", "preactivation", "encoder", "backbone")
+    flags = ("neck", "predictions", "preactivation", "encoder", "backbone")
     cuts = "".join(f"-tower{cut}" for cut in sorted(reads.towers))
-    return "-".join(("neck", *(flag for flag in flags if getattr(reads, flag)))) + cuts
+    return "-".join(flag for flag in flags if getattr(reads, flag)) + cuts
 
 
 def _keys(batch: Batch) -> list[str]:

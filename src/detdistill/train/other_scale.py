@@ -99,7 +99,7 @@ class OtherScale:
 
     def output(self, teacher: DetectorOutput, neck: Levels) -> DetectorOutput:
         """What the teacher says, for a student whose neck has these maps."""
-        pairs = zip(self._chosen(teacher.neck), neck, strict=True)
+        pairs = zip(self._chosen(teacher.neck), neck, strict=True) if teacher.neck else ()
         return DetectorOutput(
             neck=tuple(resized(theirs, mine) for theirs, mine in pairs),
             predictions=self._predictions(teacher.predictions),

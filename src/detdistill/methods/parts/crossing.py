@@ -77,9 +77,10 @@ def reads(found: Place, *, preactivation: bool) -> Reads:
     if found.family == "region":
         return Reads(targets=True, head=True)
     if found.family == "query":
-        return Reads(predictions=True, targets=True, encoder=True, head=True)
+        return Reads(neck=False, predictions=True, targets=True, encoder=True, head=True)
     towers = frozenset(() if found.cut is None else {found.cut})
     return Reads(
+        neck=False,
         predictions=True,
         targets=True,
         towers=towers,
