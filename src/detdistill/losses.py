@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from typing import Literal
 
 import torch
@@ -323,16 +324,26 @@ def structural_similarity(
         (B, C, H, W) from -1 to 1, which is reached where both are equal.
     """
     a, b = precise(a), precise(b)
-    rows, columns = (_neighbours(size, window, deviation, a) for size in a.shape[-2:])
-    moments = torch.cat([a, b, a * a, b * b, a * b], dim=1)
-    with torch.autocast(a.device.type, enabled=False):
-        moments = rows @ moments @ columns.T
-    mean_a, mean_b, square_a, square_b, product = moments.chunk(5, dim=1)
+    smooth = partial(_around, window=window, deviation=deviation)
+    mean_a, square_a, product = smooth(torch.stack([a, a * a, a * b]))
+    mean_b, square_b = smooth(torch.stack([b, b * b]))
     spread = (square_a - mean_a.square()).clamp(min=0) + (square_b - mean_b.square()).clamp(min=0)
     shared = product - mean_a * mean_b
     small, less = (0.01 * extent).square(), (0.03 * extent).square()
     level = (2 * mean_a * mean_b + small) / (mean_a.square() + mean_b.square() + small)
     return level * (2 * shared + less) / (spread + less)
+
+
+def _around(maps: Tensor, window: int, deviation: float) -> Tensor:
+    """The Gaussian mean of each cell's neighbourhood: (..., C, H, W) to the same.
+
+    Channels come last inside, so that each of the two products is one of large matrices.
+    """
+    cells = maps.movedim(-3, -1)
+    rows, columns = (_neighbours(size, window, deviation, maps) for size in maps.shape[-2:])
+    with torch.autocast(maps.device.type, enabled=False):
+        along = (rows @ cells.flatten(-2)).view_as(cells)
+        return (columns @ along).movedim(-1, -3)
 
 
 def _neighbours(size: int, window: int, deviation: float, like: Tensor) -> Tensor:

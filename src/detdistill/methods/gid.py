@@ -87,8 +87,8 @@ class GID(Method):
         said, wanted = step.student.dense, step.teacher.dense
         cls = losses.binary_divergence(
             said.flat_logits(), wanted.flat_logits(), entropy=self.entropy
-        )
-        box = (emitted(said) - emitted(wanted)).abs()
+        ).sum(dim=-1)
+        box = (emitted(said) - emitted(wanted)).abs().sum(dim=-1)
         there, chosen = valid.flatten(), self.priors(found, valid, step)
         apart = losses.squared_error(*features).sum(dim=1).mean(dim=(1, 2))
         relation = losses.relation_error(*features, there, step.world_mean)

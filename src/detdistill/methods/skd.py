@@ -60,11 +60,12 @@ class SKD(Method):
 
     def _unlike(self, student: Tensor, teacher: Tensor) -> Tensor:
         """(B, C, H, W) from 0 to 1."""
-        low, high = losses.precise(teacher).flatten(1).aminmax(dim=1)
+        wanted, maps = losses.precise(teacher), (1, 2, 3)
+        extent = wanted.amax(maps, keepdim=True) - wanted.amin(maps, keepdim=True)
         alike = losses.structural_similarity(
             student,
             teacher,
-            (high - low).clamp(min=1e-3).view(-1, 1, 1, 1),
+            extent.clamp(min=1e-3),
             window=self.window,
             deviation=self.deviation,
         )
