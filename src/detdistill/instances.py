@@ -12,6 +12,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.ops import roi_align
 
 from detdistill import boxes, losses, masks
@@ -64,9 +65,10 @@ def disagreement(
     Returns:
         (B, N) from 0 to 1, and (B, N, 4).
     """
-    ours, theirs = student.probabilities(), teacher.probabilities()
+    ours, theirs = student.flat_logits(), teacher.flat_logits()
     if gap == "best":
-        ours, theirs = (score.amax(dim=-1, keepdim=True) for score in (ours, theirs))
+        ours, theirs = (logits.amax(dim=-1, keepdim=True) for logits in (ours, theirs))
+    ours, theirs = (losses.precise(logits).sigmoid() for logits in (ours, theirs))
     ahead = theirs - ours
     apart, which = ahead.abs().max(dim=-1)
     surer = ahead.gather(-1, which.unsqueeze(-1)) >= 0
@@ -131,22 +133,44 @@ def pooled(neck: Levels, strides: Sequence[int], corners: Tensor, size: int) -> 
     Args:
         neck: (B, C, H, W) per level.
         strides: of the levels, each twice the one before.
-        corners: (B, M, 4) in pixels.
+        corners: (B, M, 4) in pixels, within the image.
         size: cells per side of the result.
 
     Returns:
         (B·M, C, size, size); zeros for a box without extent.
     """
+    maps = _one_below_the_other(neck)
     image = torch.arange(len(corners), device=corners.device).repeat_interleave(corners.shape[1])
-    flat = corners.flatten(0, 1).to(neck[0])
+    flat = corners.flatten(0, 1).to(maps)
     level = _level_of(flat, strides)
-    total = neck[0].new_zeros(())
-    for i, (features, stride) in enumerate(zip(neck, strides, strict=True)):
-        here = (level == i).unsqueeze(1)
-        regions = torch.cat([image.to(flat).unsqueeze(1), flat * here], dim=1)
-        found = roi_align(features, regions, size, spatial_scale=1 / stride, aligned=True)
-        total = total + found * here.view(-1, 1, 1, 1)
-    return total
+    x, y = (flat / (strides[0] * level.exp2()).unsqueeze(1)).unflatten(1, (2, 2)).unbind(2)
+    x, y = x + 1, y + _first_rows(neck, level).unsqueeze(1)
+    regions = torch.stack([image.to(flat), x[:, 0], y[:, 0], x[:, 1], y[:, 1]], dim=1)
+    return roi_align(maps, regions, size, aligned=True)
+
+
+def _one_below_the_other(neck: Levels) -> Tensor:
+    """All levels in one map (B, C, H, W), in which the border of each is doubled.
+
+    So each ends as if it were alone: half a cell further on, it still says what its border says.
+    """
+    width = max(level.shape[-1] for level in neck)
+    margins = ((1, 1 + width - level.shape[-1], 1, 1) for level in neck)
+    framed = [
+        F.pad(level.contiguous(), margin, mode="replicate")
+        for level, margin in zip(neck, margins, strict=True)
+    ]
+    return torch.cat(framed, dim=2)
+
+
+def _first_rows(neck: Levels, level: Tensor) -> Tensor:
+    """(n,) numbers of levels -> (n,) where these begin in `_one_below_the_other`."""
+    rows = torch.zeros_like(level)
+    start = 1
+    for i, features in enumerate(neck):
+        rows = rows.masked_fill(level == i, start)
+        start += features.shape[-2] + 2
+    return rows
 
 
 @torch.no_grad()
