@@ -146,7 +146,8 @@ def test_every_recipe_of_a_paper_takes_a_step_at_full_width(pair: Pair) -> None:
         for name, method in assembly.parse_methods(rehearsed(row)).items()
     }
     assert bool(methods) == bool(pair.teacher)
-    step = TrainStep(parts.student, parts.teacher, methods).train()
+    teacher = parts.step.teacher.detector if parts.step.teacher else None
+    step = TrainStep(parts.student, teacher, methods).train()
     found = step(collate([parts.data[0], parts.data[1]]))
     assert {name.rpartition("/")[0] for name in found} == {"task", *methods}
     for name, loss in found.items():
