@@ -75,14 +75,8 @@ def test_the_control_is_paid_as_much_as_the_costliest_method_takes(tmp_path: Pat
 
 def test_what_is_said_of_the_teacher_is_left_out_where_there_is_none(tmp_path: Path) -> None:
     words = ["--methods", "pkd", *MICRO, "--steps", "2", "--seeds", "0", "--teacher_scale", "2"]
-    words += [
-        "--teacher_cache",
-        "cache",
-        "--teacher_cache_gb",
-        "3",
-        "--class_map",
-        '{"star": null}',
-    ]
+    words += ["--teacher_cache", "cache", "--teacher_cache_gb", "3"]
+    words += ["--class_map", '{"star": null}', "--fold_teacher", "false"]
     chosen = comparisons.from_arguments(words).plan
     for name, step_ms in (("alone", 10), ("pkd", 25)):
         finished(compare.student_folder(chosen.pairs[0], name, 0, tmp_path), step_ms=step_ms)
@@ -90,9 +84,9 @@ def test_what_is_said_of_the_teacher_is_left_out_where_there_is_none(tmp_path: P
     jobs = [*compare.first_jobs(chosen, tmp_path), *compare.controls(chosen, tmp_path)]
     said = {job.name: [vars(job.experiment)[name] for name in OF_THE_TEACHER] for job in jobs}
 
-    assert said.pop("gfl-mini-w8-pkd-s0")[1:] == [{"star": None}, 2, "cache", 3]
+    assert said.pop("gfl-mini-w8-pkd-s0")[1:] == [{"star": None}, 2, "cache", 3, False]
     assert len(said) == 3
-    assert list(said.values()) == [[None, {}, None, None, None]] * 3
+    assert list(said.values()) == [[None, {}, None, None, None, True]] * 3
 
 
 def test_a_control_is_never_shorter(tmp_path: Path) -> None:

@@ -71,6 +71,16 @@ def test_train_refuses_what_belongs_to_distill(words: list[str]) -> None:
         from_arguments("train", words)
 
 
+@pytest.mark.parametrize("setting", [{"fold_teacher": False}, {"teacher_scale": 2.0}])
+def test_train_refuses_a_file_that_says_something_of_a_teacher(
+    setting: dict[str, object], tmp_path: Path
+) -> None:
+    file = tmp_path / "experiment.yaml"
+    file.write_text(yaml.safe_dump(setting))
+    with pytest.raises(UserError, match="use 'detdistill distill'"):
+        from_arguments("train", ["--config", str(file)])
+
+
 @pytest.mark.parametrize("joined", ["crosskd+", "pkd+pkd", "+"])
 def test_a_broken_combination_is_refused(joined: str) -> None:
     with pytest.raises(UserError, match="different names with a plus"):

@@ -93,8 +93,10 @@ def _refuse_teacher(
     values: dict[str, Any], methods: Sequence[str], *, teacher: str | None = None
 ) -> None:
     """A run file of `train` says `teacher: null`; anything else belongs to `distill`."""
-    given = [values.pop(name, None) for name in (*OF_THE_TEACHER, "method")]
-    if teacher or any(given) or methods:
+    plainest = vars(Experiment())
+    given = {name: values.pop(name, None) for name in OF_THE_TEACHER}
+    asked = [name for name, value in given.items() if value not in (None, plainest[name])]
+    if teacher or asked or methods:
         raise UserError("'train' has no teacher and no methods: use 'detdistill distill'.")
 
 

@@ -133,6 +133,7 @@ OF_THE_TEACHER = (
     "teacher_scale",
     "teacher_cache",
     "teacher_cache_gb",
+    "fold_teacher",
 )
 """Fields without which an experiment is a plain training."""
 
