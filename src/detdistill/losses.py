@@ -186,8 +186,9 @@ def kl_divergence(logits: Tensor, target: Tensor, temperature: float = 1.0) -> T
     Returns:
         (...) summed over the n outcomes.
     """
-    log_p = (precise(logits) / temperature).log_softmax(dim=-1)
-    log_q = (precise(target) / temperature).log_softmax(dim=-1)
+    log_p, log_q = (
+        _cooled(precise(raw), temperature).log_softmax(dim=-1) for raw in (logits, target)
+    )
     divergence = F.kl_div(log_p, log_q, reduction="none", log_target=True).sum(dim=-1)
     return divergence * temperature**2
 
@@ -203,11 +204,17 @@ def binary_divergence(
         temperature: divides both; the result is multiplied by its square.
         entropy: add that of the target, a constant: the cross entropy.
     """
-    said, wanted = precise(logits) / temperature, precise(target) / temperature
-    lost = soft_bce(said, wanted.sigmoid())
+    said, wanted = (_cooled(precise(raw), temperature) for raw in (logits, target))
+    probability = wanted.sigmoid()
+    lost = soft_bce(said, probability)
     if not entropy:
-        lost = lost - soft_bce(wanted, wanted.sigmoid())
-    return lost * temperature**2
+        lost = lost - soft_bce(wanted, probability)
+    return lost if temperature == 1 else lost * temperature**2
+
+
+def _cooled(logits: Tensor, temperature: float) -> Tensor:
+    """Logits divided by a temperature, which at 1 costs nothing."""
+    return logits if temperature == 1 else logits / temperature
 
 
 def relative_distances(rows: Tensor, valid: Tensor) -> Tensor:
