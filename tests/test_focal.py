@@ -52,7 +52,7 @@ def test_soft_focal_loss_and_its_gradient_vanish_where_both_agree(beta: float) -
 
 LABELS = torch.tensor([[0, 4, 3], [4, 2, 4]])
 """Of four classes; 4 is background."""
-GAMMAS = (0.5, 1.0, 2.0)
+GAMMAS = (0.0, 0.5, 1.0, 2.0)
 
 
 def _computations(gamma: float) -> Mapping[str, Callable[[Tensor], Tensor]]:

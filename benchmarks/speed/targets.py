@@ -52,7 +52,7 @@ OFFICIAL_MEMORY = 1191
 """MiB that the process of its CrossKD step held at most."""
 PROCESSES: Mapping[str, tuple[str, ...]] = {
     "kept for the next tensors": (),
-    "given back to the system": ("--no-keep",),
+    "left to the C library": ("--no-keep",),
 }
 """What becomes of the memory that tensors free."""
 TURNS = 3

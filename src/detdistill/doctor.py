@@ -201,7 +201,7 @@ def _pairs(parts: Assembly, batch: Batch) -> Iterator[Pair]:
 
 def _taught(step: TrainStep, batch: Batch, neck: Levels) -> DetectorOutput:
     """The teacher's output, with its neck even if no method reads it."""
-    return step.taught(batch, neck, step.ask(batch, step.reads | Reads()))
+    return step.taught(batch, neck, step.ask(batch, replace(step.reads, neck=True)))
 
 
 def _output(detector: Detector, batch: Batch, reads: Reads) -> DetectorOutput:

@@ -2,8 +2,8 @@
 
 A criterion computes one for every class of every prior, millions of numbers of which nearly all
 stand for classes that are not there. So gradients are written out: each takes a third of the time
-and of the memory that differentiating every operation takes. "..." is any batch shape, K classes.
-All compute in float32 or better.
+and of the memory that differentiating every operation takes; they have no gradients of their own.
+"..." is any batch shape, K classes. All compute in float32 or better.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from detdistill.losses import precise
@@ -73,7 +74,7 @@ def sigmoid_focal_loss(
     return (1 - alpha) * others + alpha * is_object * missed
 
 
-def _apart(logits: Tensor, labels: Tensor, gamma: float) -> tuple[Tensor, Tensor, Tensor]:
+def _apart(logits: Tensor, labels: Tensor, exponent: float) -> tuple[Tensor, Tensor, Tensor]:
     """The loss of all classes but the true one, that one's logit, and whether there is one.
 
     All are (...); without a true class, the logit is that of any.
@@ -81,7 +82,7 @@ def _apart(logits: Tensor, labels: Tensor, gamma: float) -> tuple[Tensor, Tensor
     classes = logits.shape[-1]
     is_object = labels < classes
     label = labels.clamp(max=classes - 1).unsqueeze(-1)
-    others: Tensor = _AbsenceFocalLoss.apply(logits, label, is_object.unsqueeze(-1), gamma)
+    others: Tensor = _AbsenceFocalLoss.apply(logits, label, is_object.unsqueeze(-1), exponent)
     return others, logits.gather(-1, label).squeeze(-1), is_object
 
 
@@ -104,6 +105,7 @@ class _SoftFocalLoss(torch.autograd.Function):
         return loss
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # noqa: ANN401
         (slope,) = ctx.saved_tensors
         return slope * gradient, None, None
@@ -123,9 +125,10 @@ class _AbsenceFocalLoss(torch.autograd.Function):
         is_object: Tensor,
         gamma: float,
     ) -> Tensor:
-        p = logits.sigmoid()
-        p.scatter_(-1, label, p.gather(-1, label).masked_fill(is_object, 0))
-        entropy, factor = F.softplus(logits), p.pow(gamma)
+        own = logits.gather(-1, label).masked_fill(is_object, -torch.inf)
+        others = logits.scatter(-1, label, own)
+        p, entropy = others.sigmoid(), F.softplus(others)
+        factor = p.pow(gamma)
         loss = (factor * entropy).sum(dim=-1)
         if ctx.needs_input_grad[0]:
             slope = (1 - p).mul_(entropy).mul_(gamma).add_(p).mul_(factor)
@@ -133,6 +136,7 @@ class _AbsenceFocalLoss(torch.autograd.Function):
         return loss
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
         (slope,) = ctx.saved_tensors
         return slope * gradient.unsqueeze(-1), None, None, None
@@ -148,6 +152,8 @@ def _slope_of_power(distance: Tensor, beta: float) -> Tensor:
     """That of |d|^beta, 0 where d is."""
     if beta == 2:  # noqa: PLR2004 - a parabola has no corner
         return 2 * distance
+    if beta == 0:
+        return torch.zeros_like(distance)
     sign = distance.sgn()
     if beta == 1:
         return sign

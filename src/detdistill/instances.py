@@ -133,7 +133,7 @@ def pooled(neck: Levels, strides: Sequence[int], corners: Tensor, size: int) -> 
     Args:
         neck: (B, C, H, W) per level.
         strides: of the levels, each twice the one before.
-        corners: (B, M, 4) in pixels, within the image.
+        corners: (B, M, 4) in pixels, within the image: what lies outside of a level is another.
         size: cells per side of the result.
 
     Returns:

@@ -276,8 +276,8 @@ def channel_statistics(maps: Tensor, *, lone: bool = True) -> tuple[Tensor, Tens
 
     Args:
         maps: (B, C, H, W).
-        lone: whether a channel of one element has deviation 0; otherwise it is NaN, as released
-            codes have it.
+        lone: whether a channel of one element has a deviation, next to 0; otherwise it is NaN, as
+            released codes have it.
 
     Returns:
         (1, C, 1, 1) each.

@@ -92,7 +92,7 @@ class Reads:
     kept or computed."""
 
     def __or__(self, other: Reads) -> Reads:
-        """What either reads."""
+        """What either reads; so a neck stays unread only if both say so."""
         return Reads(
             neck=self.neck or other.neck,
             predictions=self.predictions or other.predictions,

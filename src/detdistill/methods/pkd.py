@@ -56,8 +56,10 @@ class PKD(Method):
 
     @property
     def reads(self) -> Reads:
-        """A cut of the towers where heads are compared."""
-        return Reads(towers=frozenset({self.cut} if self.branches else ()))
+        """The neck, or a cut of the towers where heads are compared."""
+        if self.branches:
+            return Reads(neck=False, towers=frozenset({self.cut}))
+        return Reads()
 
     @property
     def branches(self) -> tuple[str, ...]:

@@ -6,24 +6,20 @@ import ctypes
 import sys
 
 TRIM_THRESHOLD, MOST_MAPPED = -1, -4
-"""Two of the parameters in glibc's `malloc.h`."""
+"""Two of the parameters in glibc's `malloc.h`: bytes at the end of the heap from which on they are
+given back, and how many blocks may come straight from the system."""
 NEVER = -1
-GLIBCS = {TRIM_THRESHOLD: 128 * 1024, MOST_MAPPED: 65536}
-"""What glibc does of itself: bytes at the end of the heap, and blocks of their own."""
 
 
-def keep_freed_memory(*, keep: bool) -> None:
-    """Whether what tensors free is kept for the next ones, or given back to the system.
+def keep_freed_memory() -> None:
+    """Keeps what tensors free for the next ones, from now on and until the process ends.
 
-    A large tensor otherwise gets pages that the system has to clear and hand out one by one, which
-    takes longer than an addition of two maps. Only glibc can be told, and only for all of a
-    process; elsewhere, nothing happens.
+    Otherwise what a step holds for its gradient is given back after it, and got again in the next,
+    page by page, each cleared by the system. Only glibc can be told; elsewhere, nothing happens.
     """
     if not sys.platform.startswith("linux"):
         return
     allocator = ctypes.CDLL(None)
-    if not hasattr(allocator, "mallopt"):
-        return
-    wanted = {TRIM_THRESHOLD: NEVER, MOST_MAPPED: 0} if keep else GLIBCS
-    for parameter, value in wanted.items():
-        allocator.mallopt(parameter, value)
+    if hasattr(allocator, "mallopt"):
+        allocator.mallopt(TRIM_THRESHOLD, NEVER)
+        allocator.mallopt(MOST_MAPPED, 0)

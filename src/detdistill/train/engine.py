@@ -29,8 +29,8 @@ def start(experiment: Experiment, device: str | None = None) -> Accelerator:
     """
     chosen = _device(device)
     _check_precision(experiment.precision, chosen)
-    if chosen.type == "cpu":
-        keep_freed_memory(keep=experiment.keep_memory)
+    if chosen.type == "cpu" and experiment.keep_memory:
+        keep_freed_memory()
     AcceleratorState._reset_state(reset_partial_state=True)  # noqa: SLF001 - one run, one state
     return Accelerator(
         mixed_precision=PRECISIONS[experiment.precision],

@@ -105,8 +105,8 @@ class Experiment:
     """Fold the BatchNorms of the teacher's backbone into its convolutions: faster, with other
     rounding."""
     keep_memory: bool = True
-    """Keep what tensors on a CPU free for the next ones: faster, with a little more memory. Only
-    where the C library is glibc."""
+    """Keep what tensors on a CPU free for the next ones, until the process ends: faster, with a
+    little more memory. Only where the C library is glibc."""
     compile: bool = False
     workers: int = 0
     """Processes that load images."""
