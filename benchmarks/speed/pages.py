@@ -110,7 +110,7 @@ def _processes(targets: dict[str, Any]) -> str:
     official = str(targets["official_memory_mib"])
     rows = [
         (name, f"{found['milliseconds']:.0f}", f"{found['mib']:.0f}", official)
-        for name, found in targets["memory"].items()
+        for name, found in targets["processes"].items()
     ]
     return table(head, rows)
 

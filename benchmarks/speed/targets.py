@@ -61,7 +61,7 @@ FOUND = 0.0
 
 
 def measure(size: Size, clock: Clock, levers: Mapping[str, Mapping[str, object]]) -> dict[str, Any]:
-    """Milliseconds of each kind of work by lever, ready for JSON; and memory."""
+    """Milliseconds of each kind of work by lever, and what whole processes take, ready for JSON."""
     with tempfile.TemporaryDirectory() as folder:
         every = {
             **levers,
@@ -86,7 +86,7 @@ def measure(size: Size, clock: Clock, levers: Mapping[str, Mapping[str, object]]
         for lever in every
         if f"{lever}/{work}" in times
     ]
-    return {"rows": rows, "memory": _memory(), "official_memory_mib": OFFICIAL_MEMORY}
+    return {"rows": rows, "processes": _processes(), "official_memory_mib": OFFICIAL_MEMORY}
 
 
 def _works(bench: Bench) -> dict[str, Case]:
@@ -123,12 +123,12 @@ def _predict(detector: Detector, batch: Batch, bench: Bench) -> None:
         detector.detect(output, batch.truth.sizes)
 
 
-def _memory() -> dict[str, dict[str, float]]:
+def _processes() -> dict[str, dict[str, float]]:
     """What CrossKD steps of the reference take in processes of their own, in turns."""
     found: dict[str, list[dict[str, float]]] = {name: [] for name in PROCESSES}
     for _ in range(TURNS):
         for name, options in PROCESSES.items():
-            command = [sys.executable, "-m", "benchmarks.speed.memory", *options]
+            command = [sys.executable, "-m", "benchmarks.speed.process", *options]
             said = subprocess.run(command, capture_output=True, text=True, check=True)  # noqa: S603
             found[name].append(json.loads(said.stdout))
     return {
