@@ -14,10 +14,10 @@ from importlib.metadata import PackageNotFoundError, version
 from itertools import zip_longest
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from detdistill import data, rehearsal
-from detdistill.detectors import Detector
+from detdistill.detectors import Detector, parameter_count
 from detdistill.evaluate.run import evaluating
 from detdistill.grid import cores
 from detdistill.profiling import Share, shares
@@ -240,14 +240,10 @@ def _terms(found: Mapping[str, reach.Arrival]) -> tuple[Term, ...]:
 
 def _parameters(parts: Assembly) -> dict[str, int]:
     return {
-        "student": _count(parts.student),
+        "student": parameter_count(parts.student),
         **({"teacher": parts.teacher.parameters} if parts.teacher else {}),
-        "methods": _count(parts.step.methods),
+        "methods": parameter_count(parts.step.methods),
     }
-
-
-def _count(module: nn.Module) -> int:
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def _has_bf16() -> bool:

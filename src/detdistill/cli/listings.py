@@ -150,7 +150,7 @@ def _detector_card(name: str) -> DetectorCard:
     return DetectorCard(
         name=name,
         family=detector.spec.family,
-        parameters=sum(parameter.numel() for parameter in detector.parameters()),
+        parameters=detectors.parameter_count(detector),
         strides=detector.spec.strides,
         channels=detector.spec.channels,
         tower_depth=detector.spec.tower_depth,

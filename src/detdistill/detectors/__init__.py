@@ -1,7 +1,7 @@
 """Detectors: the students and the teachers."""
 
 from detdistill.detectors.architecture import AnyArchitecture, Architecture
-from detdistill.detectors.detector import Detector
+from detdistill.detectors.detector import Detector, parameter_count
 from detdistill.detectors.folding import folded
 from detdistill.detectors.presets import (
     build,
@@ -22,5 +22,6 @@ __all__ = [
     "from_architecture",
     "from_card",
     "names",
+    "parameter_count",
     "to_card",
 ]

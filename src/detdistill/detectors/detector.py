@@ -76,6 +76,11 @@ class Detector(nn.Module, ABC):
         """Objects found, at most a fixed number per image, clipped to `sizes` (B, 2)."""
 
 
+def parameter_count(module: nn.Module) -> int:
+    """How many numbers the parameters of a detector, or of a part, consist of."""
+    return sum(parameter.numel() for parameter in module.parameters())
+
+
 def whole(images: Tensor) -> Tensor:
     """(B, 2) heights and widths of images without padding."""
     return torch.tensor([images.shape[-2:]], device=images.device).expand(len(images), -1)

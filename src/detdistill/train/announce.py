@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from torch import nn
 
 from detdistill import __version__
+from detdistill.detectors import parameter_count
 from detdistill.methods import combine
 from detdistill.train.assembly import Assembly
 from detdistill.train.experiment import Experiment
@@ -18,11 +18,12 @@ def announcement(
     experiment: Experiment, assembly: Assembly, ranks: Accelerator, folder: Path
 ) -> list[str]:
     """A line for each part: machine, data, student, teacher, methods, optimizer, folder."""
+    size = _size(parameter_count(assembly.student))
     budget = f"{experiment.steps} steps of {experiment.batch_size} images"
     return [
         f"detdistill {__version__}, torch {torch.__version__}, {_machine(experiment, ranks)}",
         *_data(experiment, assembly),
-        f"student {experiment.student}: {_size(assembly.student)}, {assembly.origin}",
+        f"student {experiment.student}: {size}, {assembly.origin}",
         *_teaching(experiment, assembly),
         f"{budget}, {_optimizer(experiment)}",
         f"run folder {folder}",
@@ -61,7 +62,7 @@ def _teaching(experiment: Experiment, assembly: Assembly) -> list[str]:
     if assembly.teacher is None:
         unused = f"; {experiment.teacher} is not used" if experiment.teacher else ""
         return [f"no method, so no teacher{unused}"]
-    size = f"{assembly.teacher.parameters:,} parameters"
+    size = _size(assembly.teacher.parameters)
     return [
         f"teacher {experiment.teacher}: {size}, frozen{_scale(experiment)}",
         *(assembly.classes.in_words() if assembly.classes else ()),
@@ -84,5 +85,5 @@ def _optimizer(experiment: Experiment) -> str:
     )
 
 
-def _size(module: nn.Module) -> str:
-    return f"{sum(parameter.numel() for parameter in module.parameters()):,} parameters"
+def _size(parameters: int) -> str:
+    return f"{parameters:,} parameters"

@@ -10,7 +10,7 @@ from typing import Self
 from detdistill import classes, data
 from detdistill.classes import ClassMatch
 from detdistill.data import Augmenter, Dataset, Resize
-from detdistill.detectors import AnyArchitecture, Detector
+from detdistill.detectors import AnyArchitecture, Detector, parameter_count
 from detdistill.errors import UserError
 from detdistill.interop import checkpoint
 from detdistill.interop.pretrained import IMAGENET
@@ -38,7 +38,7 @@ class Original:
         """Of a detector as it was loaded."""
         return cls(
             architecture=detector.architecture,
-            parameters=sum(parameter.numel() for parameter in detector.parameters()),
+            parameters=parameter_count(detector),
             fingerprint=checkpoint.fingerprint(detector),
         )
 
