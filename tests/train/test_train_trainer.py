@@ -1,5 +1,6 @@
 import copy
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -18,10 +19,12 @@ from tests.train.fakes import (
 )
 
 from detdistill import detectors
+from detdistill.methods import combine
 from detdistill.train.experiment import Experiment, Optimizer
 from detdistill.train.step import TrainStep
 from detdistill.train.trainer import Trainer
 from detdistill.train.window import NonFiniteError
+from detdistill.winograd import WinogradConv2d
 
 
 def trainer_of(settings: Experiment, **methods: Any) -> Trainer:
@@ -141,3 +144,18 @@ def test_a_restored_training_draws_the_same_regions() -> None:
     advance(second, 1)
     expected = whole.step.state_dict()
     assert all(torch.equal(expected[k], v) for k, v in second.step.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("settings", "wanted"),
+    [({}, True), ({"winograd": False}, False), ({"precision": "bf16"}, False)],
+)
+def test_both_detectors_multiply_less_where_it_helps(
+    settings: dict[str, Any], wanted: bool
+) -> None:
+    chosen = replace(experiment(), **settings)
+    small, large = (detectors.build("gfl-mini-w8", ("a", "b")) for _ in range(2))
+    step = TrainStep(small, large, combine.parse("crosskd"))
+    Trainer(step, chosen, start_engine(chosen))
+    for detector in (step.student, step.teacher.detector):
+        assert any(isinstance(m, WinogradConv2d) for m in detector.modules()) == wanted

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from detdistill.detectors.architecture import Architecture
 from detdistill.detectors.priors import Priors
 from detdistill.structures import EVERYTHING, BoxCoder, DensePredictions, Levels, Reads, Towers
+from detdistill.winograd import over_levels
 
 RARE = 0.01
 """Class probability that a fresh head gives to every prior."""
@@ -35,9 +36,9 @@ class ConvBlock(nn.Module):
         self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias or not groups)
         self.norm = nn.GroupNorm(groups, outputs) if groups else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, inputs, H, W) -> (B, outputs, H, W)."""
-        return self.norm(self.conv(x))
+    def forward(self, levels: Levels) -> Levels:
+        """(B, inputs, H, W) -> (B, outputs, H, W), of each level."""
+        return tuple(self.norm(level) for level in over_levels(self.conv, levels))
 
 
 class DenseHead(nn.Module):
@@ -95,7 +96,7 @@ class DenseHead(nn.Module):
         """Runs the blocks after `start`, keeping the cuts that are read."""
         cuts = {start: levels} if start in reads.towers else {}
         for i, block in enumerate(tower[start:], start + 1):
-            raw = tuple(block(level) for level in levels)
+            raw = block(levels)
             levels = tuple(F.relu(level) for level in raw)
             if i in reads.towers:
                 cuts[i] = raw if reads.preactivation else levels
@@ -104,7 +105,7 @@ class DenseHead(nn.Module):
     def _predict(self, cls: Levels, reg: Levels) -> DensePredictions:
         """What the ends of the towers say, with the priors they speak of."""
         return DensePredictions(
-            logits=tuple(self.cls(level) for level in cls),
+            logits=over_levels(self.cls, cls),
             boxes=self._boxes(reg),
             quality=self._quality(cls, reg),
             priors=self.priors.of_levels(cls, self.strides),
@@ -113,7 +114,7 @@ class DenseHead(nn.Module):
         )
 
     def _boxes(self, reg: Levels) -> Levels:
-        raw = tuple(self.reg(level) for level in reg)
+        raw = over_levels(self.reg, reg)
         if self.scales is not None:
             raw = tuple(level * scale for level, scale in zip(raw, self.scales, strict=True))
         return tuple(self.activation(m, s) for m, s in zip(raw, self.strides, strict=True))
@@ -121,7 +122,7 @@ class DenseHead(nn.Module):
     def _quality(self, cls: Levels, reg: Levels) -> Levels | None:
         if self.quality is None:
             return None
-        return tuple(self.quality(level) for level in (cls if self.quality_on == "cls" else reg))
+        return over_levels(self.quality, cls if self.quality_on == "cls" else reg)
 
 
 def _tower(architecture: Architecture) -> nn.ModuleList:

@@ -22,6 +22,7 @@ from detdistill.train.memory import Memory
 from detdistill.train.seeds import derived
 from detdistill.train.step import Losses, TrainStep
 from detdistill.train.window import NonFiniteError, Window
+from detdistill.winograd import quicken
 
 ADVICE = (
     "The optimizer step was not taken; a checkpoint, if there is one yet, holds good weights. "
@@ -46,7 +47,7 @@ class Trainer:
     """
 
     def __init__(self, step: TrainStep, experiment: Experiment, engine: Accelerator) -> None:
-        self.step = _placed(step, engine.device, channels_last=experiment.channels_last).train()
+        self.step = _placed(step, engine.device, experiment).train()
         self.done = 0
         self.window = Window()
         self._experiment = experiment
@@ -188,9 +189,13 @@ def _poisoned(loss: Tensor) -> Tensor:
     return loss * (1 + 0 * loss.detach())
 
 
-def _placed(step: TrainStep, device: torch.device, *, channels_last: bool) -> TrainStep:
+def _placed(step: TrainStep, device: torch.device, experiment: Experiment) -> TrainStep:
     step.to(device)
-    step.to(memory_format=_layout(channels_last=channels_last))
+    step.to(memory_format=_layout(channels_last=experiment.channels_last))
+    if experiment.winograd and device.type == "cpu" and experiment.precision == "fp32":
+        quicken(step)
+        if step.teacher:
+            quicken(step.teacher.detector)
     return step
 
 

@@ -1,0 +1,262 @@
+"""3×3 convolutions with a quarter of the multiplications, for CPUs.
+
+Winograd's algorithm cuts a map into tiles of 4×4 cells. A tile with its border, 6×6 cells, and the
+weights become 36 numbers each, whose products take the place of 144, and what they add up to is
+brought back; all three ways are products with constant matrices. Results differ from those of an
+ordinary convolution by rounding.
+
+Source: Lavin and Gray, "Fast Algorithms for Convolutional Neural Networks", CVPR 2016, section 4.3
+(arXiv 1509.09308), with its matrices.
+
+Shape letters: B images, C channels in, K channels out, H and W cells, T tiles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import isqrt, prod
+from statistics import harmonic_mean
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+TILE = 4
+FRAMED = TILE + 2
+"""A tile with what its convolution sees of its neighbours."""
+
+INPUT, WEIGHT, OUTPUT = (
+    torch.kron(along, along)
+    for along in (
+        torch.tensor(
+            [
+                [4.0, 0, -5, 0, 1, 0],
+                [0, -4, -4, 1, 1, 0],
+                [0, 4, -4, -1, 1, 0],
+                [0, -2, -1, 2, 1, 0],
+                [0, 2, -1, -2, 1, 0],
+                [0, 4, 0, -5, 0, 1],
+            ],
+            dtype=torch.float64,
+        ),
+        torch.tensor(
+            [[6.0, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]],
+            dtype=torch.float64,
+        )
+        / 24,
+        torch.tensor(
+            [[1.0, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
+            dtype=torch.float64,
+        ),
+    )
+)
+"""What cells, weights and products are multiplied by: (36, 36), (36, 9) and (16, 36)."""
+
+WORTH_IT = 180
+"""Harmonic mean of channels in, channels out and tiles below which other ways are as fast: each
+takes part in two of the three transforms, and in all of the products that these save."""
+AT_ONCE = 512
+"""Tiles whose products are held at a time."""
+
+
+class WinogradConv2d(nn.Conv2d):
+    """A 3×3 convolution that keeps a map's size, by Winograd's algorithm where that is faster."""
+
+    @staticmethod
+    def fits(module: nn.Module) -> bool:
+        """Whether a module is such a convolution."""
+        return (
+            type(module) is nn.Conv2d
+            and (module.kernel_size, module.stride, module.dilation) == ((3, 3), (1, 1), (1, 1))
+            and (module.padding, module.padding_mode, module.groups) == ((1, 1), "zeros", 1)
+        )
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as PyTorch has it
+        """(B, C, H, W) -> (B, K, H, W)."""
+        return self.over((input,))[0]
+
+    def over(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Maps (B, C, H, W), whose sizes may differ -> (B, K, H, W) each."""
+        extents = (self.in_channels, self.out_channels, sum(map(_count, maps)))
+        if harmonic_mean(extents) < WORTH_IT or not all(map(_is_suitable, maps)):
+            return tuple(super(WinogradConv2d, self).forward(level) for level in maps)
+        convolved: tuple[Tensor, ...] = _Convolution.apply(self.weight, self.bias, *maps)
+        return convolved
+
+
+def quicken(module: nn.Module) -> None:
+    """Makes `WinogradConv2d` of the convolutions in a module that can be such."""
+    for child in module.modules():
+        if WinogradConv2d.fits(child):
+            child.__class__ = WinogradConv2d
+
+
+def over_levels(conv: nn.Module, levels: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """A layer on each level of a pyramid; on all at once where it is faster so."""
+    if isinstance(conv, WinogradConv2d):
+        return conv.over(levels)
+    return tuple(conv(level) for level in levels)
+
+
+def _is_suitable(maps: Tensor) -> bool:
+    """Whether it is on a CPU, of full precision, and its channels come last."""
+    return (
+        maps.device.type == "cpu"
+        and maps.dtype in (torch.float32, torch.float64)
+        and maps.is_contiguous(memory_format=torch.channels_last)
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+    )
+
+
+class _Convolution(torch.autograd.Function):
+    """Of several maps with the same weights. What is multiplied is computed again for gradients."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,  # noqa: ANN401 - as PyTorch has it
+        weight: Tensor,
+        bias: Tensor | None,
+        *maps: Tensor,
+    ) -> tuple[Tensor, ...]:
+        ctx.save_for_backward(weight, *maps)
+        return _convolved(maps, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
+        weight, *maps = ctx.saved_tensors
+        of_weight, of_bias, *of_maps = ctx.needs_input_grad
+        weight_gradient, map_gradients = _gradients(
+            maps, gradients, weight, of_weight=of_weight, of_maps=any(of_maps)
+        )
+        of_levels = torch.stack([g.sum(dim=(0, 2, 3)) for g in gradients])
+        return weight_gradient, of_levels.sum(dim=0) if of_bias else None, *map_gradients
+
+
+def _convolved(maps: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> tuple[Tensor, ...]:
+    """Maps (B, C, H, W) and weights (K, C, 3, 3) -> (B, K, H, W) each."""
+    factors = _factors(weight).transpose(1, 2)
+    parts = _tiles(maps, FRAMED).split(AT_ONCE, dim=1)
+    cells = _in_line([_times(OUTPUT, _times(INPUT, tiles) @ factors) for tiles in parts])
+    if bias is not None:
+        cells += bias
+    return _joined(cells, maps)
+
+
+def _gradients(
+    maps: Sequence[Tensor],
+    gradients: Sequence[Tensor],
+    weight: Tensor,
+    *,
+    of_weight: bool,
+    of_maps: bool,
+) -> tuple[Tensor | None, Sequence[Tensor | None]]:
+    """Those of the weights (K, C, 3, 3) and of the maps (B, C, H, W), as far as they are wanted.
+
+    Args:
+        maps: (B, C, H, W) each.
+        gradients: of what came out, (B, K, H, W) each.
+        weight: (K, C, 3, 3).
+        of_weight: whether that of the weights is wanted.
+        of_maps: whether those of the maps are.
+    """
+    factors = _factors(weight)
+    of_factors, of_tiles = torch.empty_like(factors), []
+    parts = (_tiles(*what).split(AT_ONCE, dim=1) for what in ((maps, FRAMED), (gradients, TILE)))
+    for number, (tiles, pull) in enumerate(zip(*parts, strict=True)):
+        of_products = _times(OUTPUT.T, pull)
+        if of_weight:
+            seen = _times(INPUT, tiles)
+            of_factors.baddbmm_(of_products.transpose(1, 2), seen, beta=min(number, 1))
+        if of_maps:
+            of_tiles.append(_times(INPUT.T, of_products @ factors))
+    along = _times(WEIGHT.T, of_factors).unflatten(0, (3, 3)) if of_weight else None
+    return (
+        None if along is None else along.permute(2, 3, 0, 1),
+        _added_up(_in_line(of_tiles), maps) if of_maps else [None] * len(maps),
+    )
+
+
+def _in_line(parts: list[Tensor]) -> Tensor:
+    """(n, T1, X), (n, T2, X), ... -> (n, T, X)."""
+    return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+
+
+def _factors(weight: Tensor) -> Tensor:
+    """(K, C, 3, 3) -> (36, K, C)."""
+    return _times(WEIGHT, weight.permute(2, 3, 0, 1).flatten(0, 1))
+
+
+def _times(matrix: Tensor, numbers: Tensor) -> Tensor:
+    """(n, m) and (m, X, Y) -> (n, X, Y)."""
+    return (matrix.to(numbers) @ numbers.flatten(1)).view(-1, *numbers.shape[1:])
+
+
+def _tiles(maps: Sequence[Tensor], side: int) -> Tensor:
+    """(B, C, H, W) each -> (side², T, C): squares every 4 cells, zeros where they reach beyond."""
+    tiles = maps[0].new_empty((side * side, sum(map(_count, maps)), maps[0].shape[1]))
+    border = (side - TILE) // 2
+    for part, level in zip(_by_place(tiles, maps), maps, strict=True):
+        rows, columns = (border + -size % TILE for size in level.shape[-2:])
+        framed = F.pad(level, (border, columns, border, rows)).permute(0, 2, 3, 1)
+        squares = framed.unfold(1, side, TILE).unfold(2, side, TILE)
+        part.copy_(squares.permute(0, 1, 4, 2, 5, 3))
+    return tiles
+
+
+def _joined(cells: Tensor, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """(16, T, K) -> (B, K, H, W), batches and sizes those of the maps; none is a view."""
+    found = []
+    for part, level in zip(_by_place(cells, maps), maps, strict=True):
+        batch, rows, _, columns, _, channels = part.shape
+        whole = cells.new_empty((batch, TILE * rows, TILE * columns, channels))
+        whole.view(part.shape).copy_(part)
+        found.append(_cut(whole, 0, level))
+    return tuple(found)
+
+
+def _added_up(tiles: Tensor, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """(36, T, C) -> (B, C, H, W) as the maps: what squares say of the same cell is added up."""
+    found = []
+    over = FRAMED - TILE
+    for part, level in zip(_by_place(tiles, maps), maps, strict=True):
+        batch, rows, _, columns, _, channels = part.shape
+        whole = part.new_zeros((batch, rows + 1, TILE, columns + 1, TILE, channels))
+        whole[:, :-1, :, :-1] = part[:, :, :TILE, :, :TILE]
+        whole[:, 1:, :over, :-1] += part[:, :, TILE:, :, :TILE]
+        whole[:, :-1, :, 1:, :over] += part[:, :, :TILE, :, TILE:]
+        whole[:, 1:, :over, 1:, :over] += part[:, :, TILE:, :, TILE:]
+        found.append(_cut(whole.flatten(1, 2).flatten(2, 3), over // 2, level))
+    return tuple(found)
+
+
+def _cut(cells: Tensor, start: int, like: Tensor) -> Tensor:
+    """(B, H or more, W or more, X) -> (B, X, H, W) as some map, from a row and column on."""
+    batch, _, height, width = like.shape
+    shape = (batch, cells.shape[-1], height, width)
+    cut = torch.empty(shape, dtype=cells.dtype, memory_format=torch.channels_last)
+    window = cells[:, start : start + height, start : start + width]
+    return cut.copy_(window.permute(0, 3, 1, 2))
+
+
+def _by_place(numbers: Tensor, maps: Sequence[Tensor]) -> Iterator[Tensor]:
+    """(side², T, X), the tiles of maps -> views of each map's (B, rows, side, columns, side, X)."""
+    side = isqrt(len(numbers))
+    parts = numbers.split([_count(level) for level in maps], dim=1)
+    for part, level in zip(parts, maps, strict=True):
+        grid = part.unflatten(1, (len(level), *_extent(level))).unflatten(0, (side, side))
+        yield grid.permute(2, 3, 0, 4, 1, 5)
+
+
+def _count(maps: Tensor) -> int:
+    """Tiles of maps (B, C, H, W)."""
+    return len(maps) * prod(_extent(maps))
+
+
+def _extent(maps: Tensor) -> tuple[int, int]:
+    """Rows and columns of tiles."""
+    height, width = maps.shape[-2:]
+    return -(-height // TILE), -(-width // TILE)
