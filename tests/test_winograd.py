@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from detdistill import detectors, winograd
+from detdistill import detectors, evaluate, winograd
 from detdistill.structures import DensePredictions, Reads
-from detdistill.winograd import WinogradConv2d, over_levels, quicken
+from detdistill.winograd import WinogradConv2d, as_usual, over_levels, quicken
 
 CHANNELS = 16
 
@@ -71,6 +71,15 @@ def test_it_is_left_to_others_what_they_do_better() -> None:
     assert torch.equal(quick(contiguous), plain(contiguous))
     with torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(quick(level), plain(level))
+    with as_usual():
+        assert torch.equal(quick(level), plain(level))
+
+
+@pytest.mark.usefixtures("always")
+def test_operations_are_counted_as_those_of_ordinary_convolutions() -> None:
+    detector = detectors.build("gfl-mini-w8", ("circle", "square"))
+    before = evaluate.facts(detector, (64, 64), repeats=1)["flops"]
+    assert evaluate.facts(evaluate.placed(detector), (64, 64), repeats=1)["flops"] == before
 
 
 def test_a_few_channels_are_convolved_as_usual() -> None:

@@ -183,7 +183,7 @@ def _measured(named: Path, training: Experiment) -> dict[str, Any] | None:
 
     None if the detector lacks one of the classes.
     """
-    from detdistill.evaluate import best_device, evaluate_detector, voc
+    from detdistill.evaluate import evaluate_detector, placed, voc
     from detdistill.interop import checkpoint
     from detdistill.train import assembly, assess
 
@@ -192,8 +192,7 @@ def _measured(named: Path, training: Experiment) -> dict[str, Any] | None:
     if classes.match(detector.spec.classes, dataset.classes, training.class_map).missing:
         return None
     fingerprint = checkpoint.fingerprint(detector)
-    detector.to(best_device())
-    metrics, detections = evaluate_detector(detector, dataset, class_map=training.class_map)
+    metrics, detections = evaluate_detector(placed(detector), dataset, class_map=training.class_map)
     of_voc = voc.numbers(training.data, dataset.ground_truth(), detections)
     return {
         "metrics": metrics.to_dict() | of_voc,

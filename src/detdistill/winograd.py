@@ -14,6 +14,8 @@ Shape letters: B images, C channels in, K channels out, H and W cells, T tiles.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from math import isqrt, prod
 from statistics import harmonic_mean
 from typing import Any
@@ -100,6 +102,19 @@ def over_levels(conv: nn.Module, levels: tuple[Tensor, ...]) -> tuple[Tensor, ..
     return tuple(conv(level) for level in levels)
 
 
+@contextmanager
+def as_usual() -> Iterator[None]:
+    """Convolves in the ordinary way inside, such as where operations are counted."""
+    before = _as_usual.set(True)
+    try:
+        yield
+    finally:
+        _as_usual.reset(before)
+
+
+_as_usual: ContextVar[bool] = ContextVar("as_usual", default=False)
+
+
 def _is_suitable(maps: Tensor) -> bool:
     """Whether it is on a CPU, of full precision, and its channels come last."""
     return (
@@ -108,6 +123,7 @@ def _is_suitable(maps: Tensor) -> bool:
         and maps.is_contiguous(memory_format=torch.channels_last)
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
+        and not _as_usual.get()
     )
 
 

@@ -176,12 +176,6 @@ def test_progress_counts_images() -> None:
     assert done == [2, 2, 1]
 
 
-def test_channels_last_finds_the_same() -> None:
-    plain = predict(SquareFinder(), Squares())
-
-    assert predict(SquareFinder(), Squares(), channels_last=True) == plain
-
-
 def test_detections_get_the_data_sets_class_of_the_same_name() -> None:
     dataset = Squares()
     dataset.classes, dataset.category_ids = ("Bright", "dark"), (7, 40)

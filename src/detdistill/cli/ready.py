@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from detdistill.data import Resize
-from detdistill.evaluate import Detector, best_device
+from detdistill.evaluate import Detector, placed
 from detdistill.interop import checkpoint as checkpoints
 from detdistill.interop.onnx.runtime import OnnxDetector
 
@@ -20,4 +20,4 @@ def load(path: str) -> tuple[Detector, Resize | None]:
         exported = OnnxDetector(Path(path))
         return exported, Resize.of(exported.resize, exported.letterbox)
     resize = Resize.of(checkpoints.resize_of(path), checkpoints.letterbox_of(path))
-    return checkpoints.load(path).to(best_device()), resize
+    return placed(checkpoints.load(path)), resize

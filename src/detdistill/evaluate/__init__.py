@@ -6,6 +6,7 @@ from detdistill.evaluate.run import (
     best_device,
     detect,
     evaluate_detector,
+    placed,
     predict,
     unasked,
 )
@@ -19,6 +20,7 @@ __all__ = [
     "evaluate",
     "evaluate_detector",
     "facts",
+    "placed",
     "predict",
     "unasked",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from detdistill.boxes import to_coco
 from detdistill.errors import UserError
 from detdistill.evaluate import coco
 from detdistill.structures import Detections, Reads, Spec
+from detdistill.winograd import quicken
 
 ClassMap = Mapping[str, str | None]
 """Which of a detector's classes stands for which of the data's; None for none."""
@@ -23,6 +24,9 @@ ClassMap = Mapping[str, str | None]
 PREDICTIONS = Reads(predictions=True)
 SIZE_MULTIPLE = 32
 """Batches are padded to heights and widths that this divides, the coarsest backbone stride."""
+
+
+Model = TypeVar("Model", bound=nn.Module)
 
 
 class Detector(Protocol):
@@ -89,7 +93,6 @@ def evaluate_detector(
     *,
     batch_size: int = 16,
     workers: int = 0,
-    channels_last: bool = False,
     class_map: ClassMap | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> tuple[coco.Metrics, list[dict[str, Any]]]:
@@ -102,7 +105,6 @@ def evaluate_detector(
         dataset,
         batch_size=batch_size,
         workers=workers,
-        channels_last=channels_last,
         class_map=class_map,
         progress=progress,
     )
@@ -115,7 +117,6 @@ def predict(
     *,
     batch_size: int = 16,
     workers: int = 0,
-    channels_last: bool = False,
     class_map: ClassMap | None = None,
     progress: Callable[[int], object] | None = None,
 ) -> list[dict[str, Any]]:
@@ -129,7 +130,6 @@ def predict(
         dataset: images are read in their order.
         batch_size: images at a time.
         workers: processes that load images; 0 loads them here.
-        channels_last: lay images out so, which convolutions on GPUs and recent CPUs prefer.
         class_map: which of its classes stands for which of the data set's, whatever their names.
         progress: is told the number of images done since the last call.
 
@@ -150,24 +150,21 @@ def predict(
         for samples in loader:
             images = [sample.image for sample in samples]
             canvas = max(sample.canvas for sample in samples)
-            found = detect(detector, images, channels_last=channels_last, canvas=canvas)
+            found = detect(detector, images, canvas=canvas)
             results += _results(found, samples, originals, categories)
             if progress:
                 progress(len(samples))
     return results
 
 
-def detect(
-    detector: Detector, images: Sequence[Tensor], *, channels_last: bool = False, canvas: int = 0
-) -> Detections:
+def detect(detector: Detector, images: Sequence[Tensor], *, canvas: int = 0) -> Detections:
     """What a detector finds in a few images, each (3, H, W), of any sizes; on the CPU.
 
     They are padded at least to a square with the side `canvas`.
     """
     padded, sizes = _stack(images, canvas)
-    layout = torch.channels_last if channels_last else torch.contiguous_format
     device = next((weight.device for weight in detector.parameters()), torch.device("cpu"))
-    padded, sizes = padded.to(device, memory_format=layout), sizes.to(device)
+    padded, sizes = padded.to(device), sizes.to(device)
     with evaluating(detector):
         return detector.detect(detector(padded, sizes, PREDICTIONS), sizes).to("cpu")
 
@@ -175,6 +172,13 @@ def detect(
 def best_device() -> torch.device:
     """The accelerator of this machine, or its processor."""
     return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+
+
+def placed(detector: Model) -> Model:
+    """The same detector on the best device, laid out there as is fastest."""
+    detector.to(best_device()).to(memory_format=torch.channels_last)
+    quicken(detector)
+    return detector
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
 from detdistill.evaluate.run import PREDICTIONS, Detector, evaluating
+from detdistill.winograd import as_usual
 
 MEGABYTE = 1e6
 
@@ -88,7 +89,7 @@ def _weights(detector: Detector) -> list[Tensor]:
 
 def _flops(run: Callable[[], object]) -> int:
     """Operations in convolutions and matrix products, a multiply-add being two."""
-    with FlopCounterMode(display=False) as counter:
+    with as_usual(), FlopCounterMode(display=False) as counter:
         run()
     return int(counter.get_total_flops())
 

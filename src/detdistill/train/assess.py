@@ -40,7 +40,6 @@ def assess(
         _Share(dataset, engine.process_index, engine.num_processes),
         batch_size=max(1, experiment.batch_size // parts),
         workers=experiment.workers,
-        channels_last=experiment.channels_last,
     )
     detections = _together(mine, engine)
     truth = dataset.ground_truth()
