@@ -1,5 +1,6 @@
 """The benchmark of speed: what it counts as unavoidable, and that its ratios are what they say."""
 
+import itertools
 import json
 from argparse import Namespace
 from collections.abc import Iterator
@@ -103,6 +104,21 @@ def test_nearly_every_prior_is_a_candidate_where_suppression_is_timed() -> None:
     least = finder.architecture.selection.min_score
     assert (output.dense.flat_logits().sigmoid() > least).float().mean() > 0.9
     assert torch.all(finder.detect(output, batch.truth.sizes).counts == 100)
+
+
+def test_the_official_numbers_are_those_of_a_machine_as_fast_as_this_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    works = dict.fromkeys(targets.OFFICIAL, lambda: None)
+    monkeypatch.setattr(targets, "_works", lambda bench: works)  # noqa: ARG005
+    monkeypatch.setattr(targets, "_processes", dict)
+    found = targets.measure(SMALL, itertools.count().__next__, {"defaults": {}})
+    assert found["slower"] == round(2000 / (340 + 462), 3)
+    rows = {(row["work"], row["lever"]): row for row in found["rows"]}
+    step = rows["student step", "defaults"]
+    assert step["times_as_fast"] == round(2000 / (340 + 462) * step["official"] / 1000, 3)
+    assert {work for work, lever in rows if lever == "plain"} == set(targets.BARE)
+    assert {work for work, lever in rows if lever in targets.CACHED} == set(targets.DISTILLED)
 
 
 @pytest.mark.parametrize("channels_last", [True, False])
