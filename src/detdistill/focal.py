@@ -17,6 +17,9 @@ from torch.nn import functional as F
 
 from detdistill.losses import precise
 
+AT_ONCE = 2048
+"""Rows of logits that a CPU deals with at a time, so that they stay in its cache."""
+
 
 def soft_focal_loss(logits: Tensor, target: Tensor, beta: float) -> Tensor:
     """Cross entropy against probabilities, times a power of the distance to them.
@@ -81,9 +84,10 @@ def _apart(logits: Tensor, labels: Tensor, exponent: float) -> tuple[Tensor, Ten
     """
     classes = logits.shape[-1]
     is_object = labels < classes
-    label = labels.clamp(max=classes - 1).unsqueeze(-1)
-    others: Tensor = _AbsenceFocalLoss.apply(logits, label, is_object.unsqueeze(-1), exponent)
-    return others, logits.gather(-1, label).squeeze(-1), is_object
+    others, own = _AbsenceFocalLoss.apply(
+        logits, labels.clamp(max=classes - 1).unsqueeze(-1), is_object.unsqueeze(-1), exponent
+    )
+    return others, own, is_object
 
 
 class _SoftFocalLoss(torch.autograd.Function):
@@ -112,9 +116,10 @@ class _SoftFocalLoss(torch.autograd.Function):
 
 
 class _AbsenceFocalLoss(torch.autograd.Function):
-    """p^gamma · softplus(x), p = sigmoid(x), summed over the classes but the true one.
+    """p^gamma · softplus(x), p = sigmoid(x), summed over the classes but the true one; and its x.
 
-    Its slope is p^gamma · (gamma · (1 - p) · softplus(x) + p).
+    The slope of the first is p^gamma · (gamma · (1 - p) · softplus(x) + p). Both go on as one, so
+    that the gradient of all logits is written once.
     """
 
     @staticmethod
@@ -124,22 +129,33 @@ class _AbsenceFocalLoss(torch.autograd.Function):
         label: Tensor,
         is_object: Tensor,
         gamma: float,
-    ) -> Tensor:
-        own = logits.gather(-1, label).masked_fill(is_object, -torch.inf)
-        others = logits.scatter(-1, label, own)
-        p, entropy = others.sigmoid(), F.softplus(others)
-        factor = p.pow(gamma)
-        loss = (factor * entropy).sum(dim=-1)
-        if ctx.needs_input_grad[0]:
-            slope = (1 - p).mul_(entropy).mul_(gamma).add_(p).mul_(factor)
-            ctx.save_for_backward(slope)
-        return loss
+    ) -> tuple[Tensor, Tensor]:
+        own = logits.gather(-1, label)
+        others = logits.scatter(-1, label, own.masked_fill(is_object, -torch.inf))
+        rows = others.flatten(0, -2)
+        parts = rows.split(AT_ONCE if rows.is_cpu else max(len(rows), 1))
+        loss = torch.cat([_absence(part, gamma) for part in parts]).view(others.shape[:-1])
+        ctx.save_for_backward(others, label)
+        return loss, own.squeeze(-1)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None, None]:  # noqa: ANN401
-        (slope,) = ctx.saved_tensors
-        return slope * gradient.unsqueeze(-1), None, None, None
+    def backward(
+        ctx: Any,  # noqa: ANN401
+        gradient: Tensor,
+        of_own: Tensor,
+    ) -> tuple[Tensor, None, None, None]:
+        slope, label = ctx.saved_tensors
+        of_others = slope * gradient.unsqueeze(-1)
+        return of_others.scatter_add_(-1, label, of_own.unsqueeze(-1)), None, None, None
+
+
+def _absence(logits: Tensor, gamma: float) -> Tensor:
+    """(n, K) -> (n,) the loss of rows without a true class; the logits become its slope."""
+    p, entropy = logits.sigmoid(), F.softplus(logits)
+    factor = p.pow(gamma)
+    torch.addcmul(p, 1 - p, entropy, value=gamma, out=logits).mul_(factor)
+    return entropy.mul_(factor).sum(dim=-1)
 
 
 def _sigmoid_slope(outer: Tensor, p: Tensor) -> Tensor:
