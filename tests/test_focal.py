@@ -40,6 +40,18 @@ def test_sigmoid_focal_loss_equals_torchvisions() -> None:
     torch.testing.assert_close(focal.sigmoid_focal_loss(logits, labels), wanted.sum(dim=1))
 
 
+def test_blocks_of_rows_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:
+    labels = torch.tensor([0, 1, 3, 3, 2, 3, 0])
+    said = []
+    for at_once in (3, 100):
+        monkeypatch.setattr(focal, "AT_ONCE", at_once)
+        logits = torch.linspace(-3, 3, 21).view(7, 3).requires_grad_()
+        loss = focal.sigmoid_focal_loss(logits, labels)
+        loss.dot(torch.arange(7.0)).backward()
+        said.append((loss, logits.grad))
+    torch.testing.assert_close(*said)
+
+
 @pytest.mark.parametrize("beta", [1.0, 2.0])
 def test_soft_focal_loss_and_its_gradient_vanish_where_both_agree(beta: float) -> None:
     logits = torch.randn(20, requires_grad=True)

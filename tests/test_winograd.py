@@ -76,10 +76,31 @@ def test_it_is_left_to_others_what_they_do_better() -> None:
 
 
 @pytest.mark.usefixtures("always")
-def test_operations_are_counted_as_those_of_ordinary_convolutions() -> None:
+def test_size_and_memory_are_told_as_of_ordinary_convolutions() -> None:
     detector = detectors.build("gfl-mini-w8", ("circle", "square"))
-    before = evaluate.facts(detector, (64, 64), repeats=1)["flops"]
-    assert evaluate.facts(evaluate.placed(detector), (64, 64), repeats=1)["flops"] == before
+    detector.to(memory_format=torch.channels_last)
+    plain, quick = (
+        evaluate.facts(which, (64, 64), repeats=1)
+        for which in (detector, evaluate.placed(detector))
+    )
+    assert any(isinstance(module, WinogradConv2d) for module in detector.modules())
+    assert quick["flops"] == plain["flops"]
+    assert quick["peak_tensor_mb"] == plain["peak_tensor_mb"]
+
+
+@pytest.mark.usefixtures("always")
+def test_compiled_it_is_an_ordinary_convolution_in_one_graph() -> None:
+    plain, quick = twins(torch.float32)
+    (level, *_) = pyramid(torch.float32)
+    compiled = torch.compile(quick, backend="eager", fullgraph=True)
+    assert torch.equal(compiled(level), plain(level))
+
+
+@pytest.mark.usefixtures("always")
+def test_a_copy_is_quick_too() -> None:
+    _, quick = twins(torch.float32)
+    (level, *_) = pyramid(torch.float32)
+    assert torch.equal(copy.deepcopy(quick)(level), quick(level))
 
 
 def test_a_few_channels_are_convolved_as_usual() -> None:
@@ -98,14 +119,19 @@ def test_other_convolutions_stay_what_they_are(settings: dict[str, int]) -> None
 
 
 @pytest.mark.usefixtures("always")
-def test_nothing_is_computed_for_frozen_weights() -> None:
+def test_only_the_gradients_that_are_wanted_are_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     _, quick = twins(torch.float32)
-    quick.requires_grad_(requires_grad=False)
     (level, *_) = pyramid(torch.float32)
+    cut: list[int] = []
+    tiles = winograd._tiles
+    monkeypatch.setattr(
+        winograd, "_tiles", lambda maps, side: cut.append(side) or tiles(maps, side)
+    )
+    quick.requires_grad_(requires_grad=False)
     quick(level.requires_grad_()).sum().backward()
+    assert cut == [winograd.FRAMED, winograd.TILE]
     assert level.grad is not None
     assert quick.weight.grad is None
-    assert not quick(level.detach()).requires_grad
 
 
 @pytest.mark.usefixtures("always")

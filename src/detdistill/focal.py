@@ -132,8 +132,9 @@ class _AbsenceFocalLoss(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         own = logits.gather(-1, label)
         others = logits.scatter(-1, label, own.masked_fill(is_object, -torch.inf))
-        rows = others.flatten(0, -2)
-        parts = rows.split(AT_ONCE if rows.is_cpu else max(len(rows), 1))
+        rows = others.view(-1, others.shape[-1])
+        by_cache = rows.is_cpu and not torch.compiler.is_compiling()
+        parts = rows.split(AT_ONCE if by_cache else max(len(rows), 1))
         loss = torch.cat([_absence(part, gamma) for part in parts]).view(others.shape[:-1])
         ctx.save_for_backward(others, label)
         return loss, own.squeeze(-1)

@@ -131,12 +131,13 @@ def pooled(neck: Levels, strides: Sequence[int], corners: Tensor, size: int) -> 
     As in FPN, a box of 224 pixels looks at stride 16, one of twice the side at stride 32. Rows and
     columns are weighed one after the other by products of matrices, with the results of
     torchvision's operator but for rounding. Its gradient takes ten times as long on a CPU, and is
-    another at every run on a GPU.
+    another at every run on a GPU. In between, each row of a box is as long as the widest level.
 
     Args:
         neck: (B, C, H, W) per level.
         strides: of the levels, each twice the one before.
-        corners: (B, M, 4) in pixels, within the image.
+        corners: (B, M, 4) in pixels, within the image: a box larger than its level comes out too
+            small.
         size: cells per side of the result.
 
     Returns:

@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from math import isqrt, prod
-from statistics import harmonic_mean
 from typing import Any
 
 import torch
@@ -81,15 +80,18 @@ class WinogradConv2d(nn.Conv2d):
 
     def over(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Maps (B, C, H, W), whose sizes may differ -> (B, K, H, W) each."""
-        extents = (self.in_channels, self.out_channels, sum(map(_count, maps)))
-        if harmonic_mean(extents) < WORTH_IT or not all(map(_is_suitable, maps)):
+        if not all(map(_is_suitable, maps)) or self._mean_extent(maps) < WORTH_IT:
             return tuple(super(WinogradConv2d, self).forward(level) for level in maps)
         convolved: tuple[Tensor, ...] = _Convolution.apply(self.weight, self.bias, *maps)
         return convolved
 
+    def _mean_extent(self, maps: tuple[Tensor, ...]) -> float:
+        tiles = max(sum(map(_count, maps)), 1)
+        return 3 / (1 / self.in_channels + 1 / self.out_channels + 1 / tiles)
+
 
 def quicken(module: nn.Module) -> None:
-    """Makes `WinogradConv2d` of the convolutions in a module that can be such."""
+    """Makes `WinogradConv2d` of the convolutions in a module that can be such, for good."""
     for child in module.modules():
         if WinogradConv2d.fits(child):
             child.__class__ = WinogradConv2d
@@ -118,11 +120,11 @@ _as_usual: ContextVar[bool] = ContextVar("as_usual", default=False)
 def _is_suitable(maps: Tensor) -> bool:
     """Whether it is on a CPU, of full precision, and its channels come last."""
     return (
-        maps.device.type == "cpu"
+        not torch.compiler.is_compiling()
+        and maps.device.type == "cpu"
         and maps.dtype in (torch.float32, torch.float64)
         and maps.is_contiguous(memory_format=torch.channels_last)
         and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
         and not _as_usual.get()
     )
 
@@ -148,8 +150,9 @@ class _Convolution(torch.autograd.Function):
         weight_gradient, map_gradients = _gradients(
             maps, gradients, weight, of_weight=of_weight, of_maps=any(of_maps)
         )
-        of_levels = torch.stack([g.sum(dim=(0, 2, 3)) for g in gradients])
-        return weight_gradient, of_levels.sum(dim=0) if of_bias else None, *map_gradients
+        of_levels = [g.sum(dim=(0, 2, 3)) for g in gradients] if of_bias else None
+        bias_gradient = torch.stack(of_levels).sum(dim=0) if of_levels else None
+        return weight_gradient, bias_gradient, *map_gradients
 
 
 def _convolved(maps: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> tuple[Tensor, ...]:
@@ -181,12 +184,12 @@ def _gradients(
     """
     factors = _factors(weight)
     of_factors, of_tiles = torch.empty_like(factors), []
-    parts = (_tiles(*what).split(AT_ONCE, dim=1) for what in ((maps, FRAMED), (gradients, TILE)))
-    for number, (tiles, pull) in enumerate(zip(*parts, strict=True)):
+    seen = _tiles(maps, FRAMED).split(AT_ONCE, dim=1) if of_weight else ()
+    for number, pull in enumerate(_tiles(gradients, TILE).split(AT_ONCE, dim=1)):
         of_products = _times(OUTPUT.T, pull)
         if of_weight:
-            seen = _times(INPUT, tiles)
-            of_factors.baddbmm_(of_products.transpose(1, 2), seen, beta=min(number, 1))
+            tiles = _times(INPUT, seen[number])
+            of_factors.baddbmm_(of_products.transpose(1, 2), tiles, beta=min(number, 1))
         if of_maps:
             of_tiles.append(_times(INPUT.T, of_products @ factors))
     along = _times(WEIGHT.T, of_factors).unflatten(0, (3, 3)) if of_weight else None
@@ -253,7 +256,9 @@ def _cut(cells: Tensor, start: int, like: Tensor) -> Tensor:
     """(B, H or more, W or more, X) -> (B, X, H, W) as some map, from a row and column on."""
     batch, _, height, width = like.shape
     shape = (batch, cells.shape[-1], height, width)
-    cut = torch.empty(shape, dtype=cells.dtype, memory_format=torch.channels_last)
+    cut = torch.empty(
+        shape, dtype=cells.dtype, device=cells.device, memory_format=torch.channels_last
+    )
     window = cells[:, start : start + height, start : start + width]
     return cut.copy_(window.permute(0, 3, 1, 2))
 

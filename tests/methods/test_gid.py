@@ -71,6 +71,41 @@ def test_a_box_looks_at_the_level_of_its_size() -> None:
         torch.testing.assert_close(found[image, slot], wanted[0])
 
 
+def test_regions_and_their_gradients_are_those_of_roi_align() -> None:
+    generator = torch.Generator().manual_seed(0)
+    extents = ((52, 84), (26, 42), (13, 21))
+    neck = tuple(
+        torch.randn(1, 3, *extent, generator=generator, dtype=torch.float64, requires_grad=True)
+        for extent in extents
+    )
+    strides, image = (2, 4, 8), torch.tensor([168.0, 104.0])
+    spots = torch.rand(1, 40, 2, 2, generator=generator, dtype=torch.float64)
+    corners = (spots.sort(dim=2).values * image).flatten(2)
+    corners[0, 0] = torch.tensor([0.0, 0, 168, 104])
+    found = instances.pooled(neck, strides, corners, size=5)
+    sides = (corners[0, :, 2:] - corners[0, :, :2]).prod(dim=1).sqrt()
+    levels = ((sides / 224).log2().floor() + 3).clamp(0, 2)
+    wanted = torch.stack(
+        [
+            roi_align(neck[level], [box[None]], 5, 1 / strides[level], aligned=True)[0]
+            for box, level in zip(corners[0], levels.int().tolist(), strict=True)
+        ]
+    )
+    assert set(levels.tolist()) == {0, 1, 2}
+    torch.testing.assert_close(found, wanted)
+    pull = torch.randn(found.shape, generator=generator, dtype=torch.float64)
+    gradients = (
+        torch.autograd.grad(maps, neck, pull, allow_unused=True, materialize_grads=True)
+        for maps in (found, wanted)
+    )
+    torch.testing.assert_close(*gradients)
+
+
+def test_no_boxes_are_no_regions() -> None:
+    neck = (torch.ones(2, 3, 8, 8), torch.ones(2, 3, 4, 4))
+    assert instances.pooled(neck, (8, 16), torch.zeros(2, 0, 4), size=2).shape == (0, 3, 2, 2)
+
+
 def test_boxes_without_extent_hold_nothing() -> None:
     neck = (torch.ones(1, 2, 8, 8),)
     assert instances.pooled(neck, (8,), torch.zeros(1, 3, 4), size=2).abs().max() == 0

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from detdistill.detectors.detector import Detector
+from detdistill.winograd import WinogradConv2d
 
 SIDE = 64
 """Pixels of the picture by which it is found out which layers follow each other."""
@@ -53,7 +54,8 @@ def _neighbours(backbone: nn.Module) -> dict[nn.Conv2d, nn.BatchNorm2d]:
         if made and made[-1][1] is inputs[0]:
             found[made[-1][0]] = cast("nn.BatchNorm2d", norm)
 
-    hooks = [m.register_forward_hook(remember) for m in backbone.modules() if type(m) is nn.Conv2d]
+    kinds = (nn.Conv2d, WinogradConv2d)
+    hooks = [m.register_forward_hook(remember) for m in backbone.modules() if type(m) in kinds]
     hooks += [
         m.register_forward_pre_hook(look_up)
         for m in backbone.modules()

@@ -175,9 +175,11 @@ def best_device() -> torch.device:
 
 
 def placed(detector: Model) -> Model:
-    """The same detector on the best device, laid out there as is fastest."""
-    detector.to(best_device()).to(memory_format=torch.channels_last)
-    quicken(detector)
+    """The same detector, now on the best device, and its convolutions as fast as can be there."""
+    device = best_device()
+    detector.to(device).to(memory_format=torch.channels_last)
+    if device.type == "cpu":
+        quicken(detector)
     return detector
 
 

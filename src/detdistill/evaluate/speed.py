@@ -64,7 +64,8 @@ def facts(
     with evaluating(detector):
         flops = _flops(lambda: forward_and_detect(1))
         latency = _latency(forward_and_detect, device, repeats=repeats, warm_up=warm_up)
-        memory = peak_tensor_bytes(forward_and_detect, [*_weights(detector), images, sizes])
+        with as_usual():
+            memory = peak_tensor_bytes(forward_and_detect, [*_weights(detector), images, sizes])
     return {
         "parameters": sum(parameter.numel() for parameter in detector.parameters()),
         "flops": flops,

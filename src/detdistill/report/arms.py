@@ -22,7 +22,8 @@ from detdistill.report.resampling import resampled
 from detdistill.report.runs import Run, teacher_places
 
 _NOT_THE_TRAINING = {
-    *("seed", "teacher", "teacher_cache", "teacher_cache_gb", "workers", "keep_memory"),
+    *("seed", "teacher", "teacher_cache", "teacher_cache_gb", "workers"),
+    *("keep_memory", "winograd"),
     *("tensorboard", "log_every", "save_every", "keep_every", "validate_every"),
 }
 _CONTROL = "equal-compute"

@@ -105,8 +105,8 @@ class Experiment:
     """Fold the BatchNorms of the teacher's backbone into its convolutions: faster, with other
     rounding."""
     winograd: bool = True
-    """Compute wide 3x3 convolutions with a quarter of the multiplications: faster on a CPU in
-    fp32, with other rounding. Without effect elsewhere."""
+    """Compute wide 3x3 convolutions with a quarter of the multiplications: faster on a CPU, with
+    other rounding. Without effect elsewhere, in bf16, compiled, or without `channels_last`."""
     keep_memory: bool = True
     """Keep what tensors on a CPU free for the next ones, until the process ends: faster, with a
     little more memory. Only where the C library is glibc."""

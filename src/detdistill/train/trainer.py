@@ -192,11 +192,17 @@ def _poisoned(loss: Tensor) -> Tensor:
 def _placed(step: TrainStep, device: torch.device, experiment: Experiment) -> TrainStep:
     step.to(device)
     step.to(memory_format=_layout(channels_last=experiment.channels_last))
-    if experiment.winograd and device.type == "cpu" and experiment.precision == "fp32":
+    if _multiplies_less(experiment, device):
         quicken(step)
         if step.teacher:
             quicken(step.teacher.detector)
     return step
+
+
+def _multiplies_less(experiment: Experiment, device: torch.device) -> bool:
+    """Whether Winograd's convolutions are wanted, and can be faster."""
+    interpreted = experiment.precision == "fp32" and not experiment.compile
+    return experiment.winograd and interpreted and device.type == "cpu"
 
 
 def _layout(*, channels_last: bool) -> torch.memory_format:
