@@ -10,10 +10,11 @@ from tests.train.fakes import (
     seeded,
     start_engine,
 )
+from torch import Tensor, nn
 
 from detdistill import detectors, methods
 from detdistill.methods import Method
-from detdistill.structures import EVERYTHING, Reads
+from detdistill.structures import EVERYTHING, Reads, Step
 from detdistill.train.experiment import Optimizer
 from detdistill.train.step import TrainStep, world_mean
 from detdistill.train.trainer import Trainer
@@ -71,6 +72,43 @@ def test_distillation_is_computed_in_float32_under_autocast() -> None:
         losses = step(batch())
     assert set(seen) == {torch.float32}
     assert {loss.dtype for loss in losses.values()} == {torch.float32}
+
+
+class Enters(Method):
+    """Goes on from the necks through both heads."""
+
+    def forward(self, step: Step) -> dict[str, Tensor]:
+        heads = {"own": step.student_head, "crossed": step.teacher_head}
+        return {name: head.resume(step.student.neck[0]).sum() for name, head in heads.items()}
+
+
+class Resuming(nn.Conv2d):
+    """A head that notes in which precision it is entered."""
+
+    def resume(self, features: Tensor) -> Tensor:
+        found = self(features)
+        self.seen = features.dtype, found.dtype
+        return found
+
+
+def entering(precision: torch.dtype) -> tuple[TrainStep, dict[str, Tensor]]:
+    student, teacher = seeded(FakeDetector), seeded(FakeDetector, 1)
+    for detector in (student, teacher):
+        detector.head = Resuming(4, 4, 1)
+    step = TrainStep(student, teacher, {"enters": Enters()})
+    with torch.autocast("cpu", precision, enabled=precision != torch.float32):
+        return step, step(batch())
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+def test_a_head_that_is_entered_computes_as_the_detectors_do(precision: torch.dtype) -> None:
+    step, losses = entering(precision)
+    for head in (step.student.head, step.teacher.head):
+        assert head.seen == (torch.float32, precision)
+    assert losses["enters/own"].dtype == losses["enters/crossed"].dtype == torch.float32
+    losses["enters/crossed"].backward()
+    assert step.student.neck.weight.grad.abs().sum() > 0
+    assert step.teacher.head.weight.grad is None
 
 
 def test_setting_up_methods_draws_nothing_from_the_global_random_numbers() -> None:

@@ -22,7 +22,7 @@ from detdistill.structures import (
     Spec,
     Step,
 )
-from detdistill.train.boundary import handed_over
+from detdistill.train.boundary import handed_over, way_in
 from detdistill.train.common_classes import CommonClasses
 from detdistill.train.frozen import Frozen
 from detdistill.train.other_scale import OtherScale
@@ -39,7 +39,8 @@ class TrainStep(nn.Module):
 
     Which losses come out is fixed by the configuration, not by the batch. The teacher is run only
     as far as the methods read it, and not at all without methods. Losses and distillation are
-    computed in float32, whatever the detectors are computed in.
+    computed in float32, whatever the detectors, and layers of theirs that methods enter, are
+    computed in.
 
     Args:
         student: the detector to be trained.
@@ -110,14 +111,16 @@ class TrainStep(nn.Module):
         if self.teacher is None:
             return named
         taught = self.taught(batch, output.neck, said)
+        heads = (cast("AnyHead", self.student.head), self.teacher.head)
+        student_head, teacher_head = (way_in(head, batch.images.device.type) for head in heads)
         with torch.autocast(batch.images.device.type, enabled=False):
             step = Step(
                 truth=truth,
                 student=output,
                 teacher=taught,
                 targets=targets,
-                student_head=cast("AnyHead", self.student.head),
-                teacher_head=self.teacher.head,
+                student_head=student_head,
+                teacher_head=teacher_head,
                 index=index,
                 progress=progress,
                 world_mean=world_mean,
