@@ -67,7 +67,10 @@ def _candidates(
     """Scores, priors and labels of the best (prior, class) pairs of each level."""
     kept_scores, kept_priors, kept_labels, start = [], [], [], 0
     for level in scores.split(counts):
-        prior, label = (level > selection.min_score).nonzero(as_tuple=True)
+        wanted = level > selection.min_score
+        if level.numel() > selection.per_level:  # ties with the last of them are sorted out below
+            wanted &= level >= level.flatten().topk(selection.per_level).values[-1]
+        prior, label = wanted.nonzero(as_tuple=True)
         best = level[prior, label].sort(descending=True, stable=True)
         order = best.indices[: selection.per_level]
         kept_scores.append(best.values[: selection.per_level])
