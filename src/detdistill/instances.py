@@ -144,8 +144,9 @@ def pooled(neck: Levels, strides: Sequence[int], corners: Tensor, size: int) -> 
         (B·M, C, size, size); zeros for a box without extent.
     """
     maps = _one_below_the_other(neck)
-    level = _level_of(corners.to(maps), strides)
-    cells = corners.to(maps) / (strides[0] * level.exp2()).unsqueeze(-1) - 0.5
+    corners = corners.to(maps)
+    level = _level_of(corners, strides)
+    cells = corners / (strides[0] * level.exp2()).unsqueeze(-1) - 0.5
     heights, widths = ([features.shape[axis] for features in neck] for axis in (-2, -1))
     tops = [sum(heights[:i]) for i in range(len(neck))]
     rows = _shares(cells[..., 1::2], level, heights, tops, size)
@@ -185,7 +186,7 @@ def _shares(
     within = (sample + 0.5) / count.clamp(min=1)  # (B, M, samples)
     part = torch.arange(size, device=edges.device).unsqueeze(1)
     place = start.unsqueeze(-1) + (part + within.unsqueeze(2)) * (long / size).unsqueeze(-1)
-    extent, first = (_of_level(level, values)[..., None, None] for values in (extents, firsts))
+    extent, first = (_value_at(level, values)[..., None, None] for values in (extents, firsts))
     place = torch.minimum(place.clamp(min=0), extent - 1) + first  # (B, M, size, samples)
     row = torch.arange(max(map(add, extents, firsts)), device=edges.device)
     near = (1 - (place.unsqueeze(-1) - row).abs()).clamp(min=0)
@@ -193,7 +194,7 @@ def _shares(
     return (near * taken).sum(dim=3) / count.clamp(min=1).unsqueeze(-1)
 
 
-def _of_level(level: Tensor, values: Sequence[int]) -> Tensor:
+def _value_at(level: Tensor, values: Sequence[int]) -> Tensor:
     """(B, M) numbers of levels -> (B, M) what there is for each."""
     found = torch.zeros_like(level)
     for number, value in enumerate(values):

@@ -24,36 +24,38 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from detdistill.structures import Levels
+
 TILE = 4
 FRAMED = TILE + 2
 """A tile with what its convolution sees of its neighbours."""
 
-INPUT, WEIGHT, OUTPUT = (
-    torch.kron(along, along)
-    for along in (
-        torch.tensor(
-            [
-                [4.0, 0, -5, 0, 1, 0],
-                [0, -4, -4, 1, 1, 0],
-                [0, 4, -4, -1, 1, 0],
-                [0, -2, -1, 2, 1, 0],
-                [0, 2, -1, -2, 1, 0],
-                [0, 4, 0, -5, 0, 1],
-            ],
-            dtype=torch.float64,
-        ),
-        torch.tensor(
-            [[6.0, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]],
-            dtype=torch.float64,
-        )
-        / 24,
-        torch.tensor(
-            [[1.0, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]],
-            dtype=torch.float64,
-        ),
-    )
+
+def _along_both_axes(matrix: list[list[int]]) -> Tensor:
+    one = torch.tensor(matrix, dtype=torch.float64)
+    return torch.kron(one, one)
+
+
+INPUT = _along_both_axes(
+    [
+        [4, 0, -5, 0, 1, 0],
+        [0, -4, -4, 1, 1, 0],
+        [0, 4, -4, -1, 1, 0],
+        [0, -2, -1, 2, 1, 0],
+        [0, 2, -1, -2, 1, 0],
+        [0, 4, 0, -5, 0, 1],
+    ]
 )
-"""What cells, weights and products are multiplied by: (36, 36), (36, 9) and (16, 36)."""
+"""(36, 36): what the cells of a framed tile are multiplied by."""
+WEIGHT = (
+    _along_both_axes([[6, 0, 0], [-4, -4, -4], [-4, 4, -4], [1, 2, 4], [1, -2, 4], [0, 0, 24]])
+    / 24**2
+)
+"""(36, 9): what weights are multiplied by."""
+OUTPUT = _along_both_axes(
+    [[1, 1, 1, 1, 1, 0], [0, 1, -1, 2, -2, 0], [0, 1, 1, 4, 4, 0], [0, 1, -1, 8, -8, 1]]
+)
+"""(16, 36): what their products are multiplied by."""
 
 WORTH_IT = 180
 """Harmonic mean of channels in, channels out and tiles below which other ways are as fast: each
@@ -78,14 +80,14 @@ class WinogradConv2d(nn.Conv2d):
         """(B, C, H, W) -> (B, K, H, W)."""
         return self.over((input,))[0]
 
-    def over(self, maps: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    def over(self, maps: Levels) -> Levels:
         """Maps (B, C, H, W), whose sizes may differ -> (B, K, H, W) each."""
         if not all(map(_is_suitable, maps)) or self._mean_extent(maps) < WORTH_IT:
             return tuple(super(WinogradConv2d, self).forward(level) for level in maps)
-        convolved: tuple[Tensor, ...] = _Convolution.apply(self.weight, self.bias, *maps)
+        convolved: Levels = _Convolution.apply(self.weight, self.bias, *maps)
         return convolved
 
-    def _mean_extent(self, maps: tuple[Tensor, ...]) -> float:
+    def _mean_extent(self, maps: Levels) -> float:
         tiles = max(sum(map(_count, maps)), 1)
         return 3 / (1 / self.in_channels + 1 / self.out_channels + 1 / tiles)
 
@@ -97,7 +99,7 @@ def quicken(module: nn.Module) -> None:
             child.__class__ = WinogradConv2d
 
 
-def over_levels(conv: nn.Module, levels: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def over_levels(conv: nn.Module, levels: Levels) -> Levels:
     """A layer on each level of a pyramid; on all at once where it is faster so."""
     if isinstance(conv, WinogradConv2d):
         return conv.over(levels)
@@ -192,9 +194,8 @@ def _gradients(
             of_factors.baddbmm_(of_products.transpose(1, 2), tiles, beta=min(number, 1))
         if of_maps:
             of_tiles.append(_times(INPUT.T, of_products @ factors))
-    along = _times(WEIGHT.T, of_factors).unflatten(0, (3, 3)) if of_weight else None
     return (
-        None if along is None else along.permute(2, 3, 0, 1),
+        _weight_of(of_factors) if of_weight else None,
         _added_up(_in_line(of_tiles), maps) if of_maps else [None] * len(maps),
     )
 
@@ -207,6 +208,11 @@ def _in_line(parts: list[Tensor]) -> Tensor:
 def _factors(weight: Tensor) -> Tensor:
     """(K, C, 3, 3) -> (36, K, C)."""
     return _times(WEIGHT, weight.permute(2, 3, 0, 1).flatten(0, 1))
+
+
+def _weight_of(factors: Tensor) -> Tensor:
+    """(36, K, C) -> (K, C, 3, 3): the way back, for gradients."""
+    return _times(WEIGHT.T, factors).unflatten(0, (3, 3)).permute(2, 3, 0, 1)
 
 
 def _times(matrix: Tensor, numbers: Tensor) -> Tensor:
