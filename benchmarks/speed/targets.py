@@ -78,11 +78,16 @@ def measure(size: Size, clock: Clock, levers: Mapping[str, Mapping[str, object]]
             "plain": PLAIN,
             **{name: {**s, "teacher_cache": f"{folder}/{name}"} for name, s in CACHED.items()},
         }
+        wanted = {
+            **dict.fromkeys(levers, tuple(OFFICIAL)),
+            "plain": BARE,
+            **dict.fromkeys(CACHED, DISTILLED),
+        }
         cases = {
             f"{lever}/{work}": case
             for lever, settings in every.items()
             for work, case in _works(Bench.of(size, "gfl", **settings)).items()
-            if work in (BARE if lever == "plain" else DISTILLED if lever in CACHED else OFFICIAL)
+            if work in wanted[lever]
         }
         times = in_turns(cases, size.rounds, clock)
     middles = {name: Spread.of(values).median for name, values in times.items()}
