@@ -27,9 +27,13 @@ class Outcome:
 
 
 def detdistill(*words: object, cwd: Path | None = None) -> Outcome:
+    return python("-m", "detdistill", *words, cwd=cwd)
+
+
+def python(*words: object, cwd: Path | None = None) -> Outcome:
     before = _cpu_seconds()
     done = subprocess.run(
-        [sys.executable, "-m", "detdistill", *map(str, words)],
+        [sys.executable, *map(str, words)],
         capture_output=True,
         text=True,
         cwd=cwd,
