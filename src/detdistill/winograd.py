@@ -57,7 +57,7 @@ OUTPUT = _along_both_axes(
 )
 """(16, 36): what their products are multiplied by."""
 
-WORTH_IT = 180
+WORTH_IT = 140
 """Harmonic mean of channels in, channels out and tiles below which other ways are as fast: each
 takes part in two of the three transforms, and in all of the products that these save."""
 AT_ONCE = 512
@@ -160,8 +160,8 @@ class _Convolution(torch.autograd.Function):
 def _convolved(maps: Sequence[Tensor], weight: Tensor, bias: Tensor | None) -> tuple[Tensor, ...]:
     """Maps (B, C, H, W) and weights (K, C, 3, 3) -> (B, K, H, W) each."""
     factors = _factors(weight).transpose(1, 2)
-    parts = _tiles(maps, FRAMED).split(AT_ONCE, dim=1)
-    cells = _in_line([_times(OUTPUT, _times(INPUT, tiles) @ factors) for tiles in parts])
+    parts = _tiles(maps, FRAMED).split(AT_ONCE)
+    cells = _in_line([_times(OUTPUT, _products(_times(INPUT, tiles), factors)) for tiles in parts])
     if bias is not None:
         cells += bias
     return _joined(cells, maps)
@@ -185,15 +185,15 @@ def _gradients(
         of_maps: whether those of the maps are.
     """
     factors = _factors(weight)
-    of_factors, of_tiles = torch.empty_like(factors), []
-    seen = _tiles(maps, FRAMED).split(AT_ONCE, dim=1) if of_weight else ()
-    for number, pull in enumerate(_tiles(gradients, TILE).split(AT_ONCE, dim=1)):
+    of_factors, of_tiles = torch.empty_like(factors, memory_format=torch.contiguous_format), []
+    seen = _tiles(maps, FRAMED).split(AT_ONCE) if of_weight else ()
+    for number, pull in enumerate(_tiles(gradients, TILE).split(AT_ONCE)):
         of_products = _times(OUTPUT.T, pull)
         if of_weight:
-            tiles = _times(INPUT, seen[number])
-            of_factors.baddbmm_(of_products.transpose(1, 2), tiles, beta=min(number, 1))
+            tiles = _times(INPUT, seen[number]).transpose(0, 1)
+            of_factors.baddbmm_(of_products.permute(1, 2, 0), tiles, beta=min(number, 1))
         if of_maps:
-            of_tiles.append(_times(INPUT.T, of_products @ factors))
+            of_tiles.append(_times(INPUT.T, _products(of_products, factors)))
     return (
         _weight_of(of_factors) if of_weight else None,
         _added_up(_in_line(of_tiles), maps) if of_maps else [None] * len(maps),
@@ -201,28 +201,33 @@ def _gradients(
 
 
 def _in_line(parts: list[Tensor]) -> Tensor:
-    """(n, T1, X), (n, T2, X), ... -> (n, T, X)."""
-    return torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
+    """(T1, X, Y), (T2, X, Y), ... -> (T, X, Y)."""
+    return torch.cat(parts) if len(parts) > 1 else parts[0]
+
+
+def _products(tiles: Tensor, factors: Tensor) -> Tensor:
+    """(T, 36, X) and (36, X, Y) -> (T, 36, Y)."""
+    return (tiles.transpose(0, 1) @ factors).transpose(0, 1)
 
 
 def _factors(weight: Tensor) -> Tensor:
     """(K, C, 3, 3) -> (36, K, C)."""
-    return _times(WEIGHT, weight.permute(2, 3, 0, 1).flatten(0, 1))
+    return _times(WEIGHT, weight.permute(0, 2, 3, 1).flatten(1, 2)).transpose(0, 1)
 
 
 def _weight_of(factors: Tensor) -> Tensor:
     """(36, K, C) -> (K, C, 3, 3): the way back, for gradients."""
-    return _times(WEIGHT.T, factors).unflatten(0, (3, 3)).permute(2, 3, 0, 1)
+    return _times(WEIGHT.T, factors.transpose(0, 1)).unflatten(1, (3, 3)).permute(0, 3, 1, 2)
 
 
 def _times(matrix: Tensor, numbers: Tensor) -> Tensor:
-    """(n, m) and (m, X, Y) -> (n, X, Y)."""
-    return (matrix.to(numbers) @ numbers.flatten(1)).view(-1, *numbers.shape[1:])
+    """(n, m) and (X, m, Y) -> (X, n, Y)."""
+    return matrix.to(numbers).expand(len(numbers), -1, -1) @ numbers
 
 
 def _tiles(maps: Sequence[Tensor], side: int) -> Tensor:
-    """(B, C, H, W) each -> (side², T, C): squares every 4 cells, zeros where they reach beyond."""
-    tiles = maps[0].new_empty((side * side, sum(map(_count, maps)), maps[0].shape[1]))
+    """(B, C, H, W) each -> (T, side², C): squares every 4 cells, zeros where they reach beyond."""
+    tiles = maps[0].new_empty((sum(map(_count, maps)), side * side, maps[0].shape[1]))
     border = (side - TILE) // 2
     for part, level in zip(_by_place(tiles, maps), maps, strict=True):
         rows, columns = (border + -size % TILE for size in level.shape[-2:])
@@ -233,7 +238,7 @@ def _tiles(maps: Sequence[Tensor], side: int) -> Tensor:
 
 
 def _joined(cells: Tensor, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """(16, T, K) -> (B, K, H, W), batches and sizes those of the maps; none is a view."""
+    """(T, 16, K) -> (B, K, H, W), batches and sizes those of the maps; none is a view."""
     found = []
     for part, level in zip(_by_place(cells, maps), maps, strict=True):
         batch, rows, _, columns, _, channels = part.shape
@@ -244,7 +249,7 @@ def _joined(cells: Tensor, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
 
 
 def _added_up(tiles: Tensor, maps: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """(36, T, C) -> (B, C, H, W) as the maps: what squares say of the same cell is added up."""
+    """(T, 36, C) -> (B, C, H, W) as the maps: what squares say of the same cell is added up."""
     found = []
     over = FRAMED - TILE
     for part, level in zip(_by_place(tiles, maps), maps, strict=True):
@@ -270,12 +275,12 @@ def _cut(cells: Tensor, start: int, like: Tensor) -> Tensor:
 
 
 def _by_place(numbers: Tensor, maps: Sequence[Tensor]) -> Iterator[Tensor]:
-    """(side², T, X), the tiles of maps -> views of each map's (B, rows, side, columns, side, X)."""
-    side = isqrt(len(numbers))
-    parts = numbers.split([_count(level) for level in maps], dim=1)
+    """(T, side², X), the tiles of maps -> views of each map's (B, rows, side, columns, side, X)."""
+    side = isqrt(numbers.shape[1])
+    parts = numbers.split([_count(level) for level in maps])
     for part, level in zip(parts, maps, strict=True):
-        grid = part.unflatten(1, (len(level), *_extent(level))).unflatten(0, (side, side))
-        yield grid.permute(2, 3, 0, 4, 1, 5)
+        grid = part.view(len(level), *_extent(level), side, side, -1)
+        yield grid.permute(0, 1, 3, 2, 4, 5)
 
 
 def _count(maps: Tensor) -> int:
