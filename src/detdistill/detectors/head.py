@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from detdistill.detectors.architecture import Architecture
+from detdistill.detectors.norms import GroupNorm
 from detdistill.detectors.priors import Priors
 from detdistill.structures import EVERYTHING, BoxCoder, DensePredictions, Levels, Reads, Towers
 from detdistill.winograd import over_levels
@@ -34,7 +35,7 @@ class ConvBlock(nn.Module):
     def __init__(self, inputs: int, outputs: int, *, groups: int, bias: bool) -> None:
         super().__init__()
         self.conv = nn.Conv2d(inputs, outputs, 3, padding=1, bias=bias or not groups)
-        self.norm = nn.GroupNorm(groups, outputs) if groups else nn.Identity()
+        self.norm = GroupNorm(groups, outputs) if groups else nn.Identity()
 
     def forward(self, levels: Levels) -> Levels:
         """(B, inputs, H, W) -> (B, outputs, H, W), of each level."""

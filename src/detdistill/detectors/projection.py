@@ -6,6 +6,7 @@ from collections import OrderedDict
 
 from torch import nn
 
+from detdistill.detectors.norms import GroupNorm
 from detdistill.detectors.query_architecture import QueryArchitecture
 from detdistill.structures import Levels
 
@@ -39,5 +40,5 @@ def _projection(inputs: int, architecture: QueryArchitecture, *, size: int) -> n
     nn.init.xavier_uniform_(conv.weight)
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)
-    norm = nn.GroupNorm(architecture.norm_groups, channels)
+    norm = GroupNorm(architecture.norm_groups, channels)
     return nn.Sequential(OrderedDict[str, nn.Module](conv=conv, norm=norm))
