@@ -8,6 +8,7 @@ from detdistill.data import Resize
 from detdistill.evaluate import Detector, placed
 from detdistill.interop import checkpoint as checkpoints
 from detdistill.interop.onnx.runtime import OnnxDetector
+from detdistill.train.allocator import keep_freed_memory
 
 
 def load(path: str) -> tuple[Detector, Resize | None]:
@@ -19,5 +20,6 @@ def load(path: str) -> tuple[Detector, Resize | None]:
     if path.endswith(".onnx"):
         exported = OnnxDetector(Path(path))
         return exported, Resize.of(exported.resize, exported.letterbox)
+    keep_freed_memory()  # what is computed next has the same sizes, picture for picture
     resize = Resize.of(checkpoints.resize_of(path), checkpoints.letterbox_of(path))
     return placed(checkpoints.load(path)), resize
