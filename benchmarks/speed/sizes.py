@@ -83,7 +83,7 @@ SIZES = {
             frozen=False,
             rounds=10,
         ),
-        Size(name="320", student="r18", teacher="r50", image=(320, 320)),
+        Size(name="320", student="r18", teacher="r50", image=(320, 320), rounds=12),
         Size(name="320-r101", student="r50", teacher="r101", image=(320, 320), families=("gfl",)),
         Size(
             name="coco",
