@@ -25,6 +25,7 @@ from detdistill.train.assess import Assessment, assess, facts
 from detdistill.train.clock import Clock
 from detdistill.train.experiment import Experiment
 from detdistill.train.folder import RunFolder, State
+from detdistill.train.lock import held
 from detdistill.train.log import Journal
 from detdistill.train.memory import summary
 from detdistill.train.stop import InterruptedRun, Stop
@@ -59,7 +60,8 @@ def train(
         The content of `evaluation.json`.
 
     Raises:
-        UserError: something in the experiment or the folder is wrong; nothing was written.
+        UserError: something in the experiment or the folder is wrong, or another process trains
+            in it; nothing was written.
         NonFiniteError: a loss is not a number.
         InterruptedRun: Ctrl-C or SIGTERM; the run can be resumed.
     """
@@ -76,8 +78,9 @@ def train(
     _check_batch(experiment, ranks)
     assembly = build(experiment)
     cache = caching.plan(experiment, assembly)
-    _prepare(run, experiment, ranks, overwrite=overwrite)
-    return _Run(experiment, run, assembly, ranks, cache).complete()
+    with held(run.path, ranks):
+        _prepare(run, experiment, ranks, overwrite=overwrite)
+        return _Run(experiment, run, assembly, ranks, cache).complete()
 
 
 def _check_batch(experiment: Experiment, ranks: Accelerator) -> None:
