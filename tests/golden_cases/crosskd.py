@@ -131,7 +131,7 @@ def _replayed(
         case.fixed(levels=len(priors))
     both = Spec(
         family="dense",
-        classes=tuple("abcdefgh"[: case.setting("num_classes")]),
+        classes=tuple(map(str, range(case.setting("num_classes")))),
         strides=strides,
         channels=1,
         coder=coder,
@@ -177,22 +177,19 @@ def _targets(case: Case, teacher: DensePredictions) -> Targets:
     labels = torch.full(shape, logits.shape[-1])
     weights, wanted = torch.ones(shape), torch.zeros(*shape, 4)
     if recorded := case.levels("labels"):
-        labels = _rows(recorded, batch)
+        labels = _rows(recorded, (batch, -1))
     if recorded := case.levels("label_weights"):
-        weights = _rows(recorded, batch)
+        weights = _rows(recorded, (batch, -1))
     if recorded := case.levels("bbox_targets"):
         points = boxes.centers(teacher.flat_priors())
-        wanted = boxes.from_distances(points, _rows(recorded, batch))
+        wanted = boxes.from_distances(points, _rows(recorded, (batch, -1, 4)))
     positives = case.setting("avg_factor") if "avg_factor" in case.settings else 1.0
     return Targets(labels=labels, boxes=wanted, weights=weights, positives=torch.tensor(positives))
 
 
-def _rows(levels: Sequence[Tensor], batch: int) -> Tensor:
+def _rows(levels: Sequence[Tensor], shape: tuple[int, ...]) -> Tensor:
     """(B·n, ...) or (B, n, ...) per level, image by image -> (B, N, ...)."""
-    flat = [
-        level if level.shape[0] == batch else level.unflatten(0, (batch, -1)) for level in levels
-    ]
-    return torch.cat(flat, dim=1)
+    return torch.cat([level.reshape(shape) for level in levels], dim=1)
 
 
 # End to end, through a real head
@@ -212,7 +209,7 @@ def end_to_end(case: Case) -> Mapping[str, Tensor]:
     teacher.requires_grad_(requires_grad=False)
     spec = Spec(
         family="dense",
-        classes=tuple("abcdefgh"[: case.setting("num_classes")]),
+        classes=tuple(map(str, range(case.setting("num_classes")))),
         strides=teacher.strides,
         channels=case["tea_x_0"].shape[1],
         tower_channels=case["tea_x_0"].shape[1],
@@ -251,7 +248,7 @@ def _head(case: Case, role: str) -> DenseHead:
     architecture = Architecture(
         family="gfl",
         backbone=Backbone(stages=tuple(range(2, 2 + levels))),
-        classes=tuple("abcdefgh"[: case.setting("num_classes")]),
+        classes=tuple(map(str, range(case.setting("num_classes")))),
         neck_channels=channels,
         extra_levels=0,
         tower_channels=channels,

@@ -80,7 +80,7 @@ def _scene(case: Case, name: str, settings: dict[str, object]) -> Scene:
     classes = case.setting("num_classes")
     spec = Spec(
         family="dense",
-        classes=tuple("abcdefgh"[:classes]),
+        classes=tuple(map(str, range(classes))),
         strides=strides,
         channels=case["x_0"].shape[1] if "x_0" in case else 1,
         coder=coder,

@@ -141,7 +141,10 @@ def frs(case: Case) -> Mapping[str, Tensor]:
     }
     student, teacher = case.leaf_levels("stu"), case.levels("tea")
     count, strides = case.setting("num_anchors"), tuple(8 * 2**i for i in range(len(teacher)))
-    spec = {"priors_per_cell": count, "classes": tuple("abcdefgh"[: case.setting("num_classes")])}
+    spec = {
+        "priors_per_cell": count,
+        "classes": tuple(map(str, range(case.setting("num_classes")))),
+    }
     method, step = made("frs", settings, student, teacher, strides, **spec)
 
     def said(neck: Levels, logits: Levels) -> DetectorOutput:
