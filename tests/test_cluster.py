@@ -23,7 +23,7 @@ SOURCE = Path(detdistill.__file__).resolve().parents[1]
 
 def test_without_ray_the_answer_is_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match=r"detdistill\[ray\]"), cluster.connected("local"):
+    with pytest.raises(UserError, match=r"\.\[ray\]"), cluster.connected("local"):
         pass
 
 

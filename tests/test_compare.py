@@ -129,9 +129,16 @@ def test_words_yaml_and_python_make_the_same_plan(tmp_path: Path) -> None:
 
 
 def test_a_row_of_a_file_has_its_own_name_and_settings() -> None:
-    rows = {"weak": {"pkd": {"weight": 1.0}}, "kd": None}
+    rows = {"weak": {"pkd": {"weight": 1.0}}, "kd": None, "both": ["kd", "pkd"]}
     request = comparisons.from_settings({"methods": rows, "teacher": "gfl-quick-w32"})
-    assert request.plan.methods == {"weak": {"pkd": {"weight": 1.0}}, "kd": {"kd": {}}}
+    assert request.plan.methods == {
+        "weak": {"pkd": {"weight": 1.0}},
+        "kd": {"kd": {}},
+        "both": {"kd": {}, "pkd": {}},
+    }
+
+
+CHOSEN = ("--methods", "pkd", "--teacher", "gfl-quick-w32")
 
 
 @pytest.mark.parametrize(
@@ -141,11 +148,21 @@ def test_a_row_of_a_file_has_its_own_name_and_settings() -> None:
         (["--methods", "pkd"], "1 student and 0 teachers"),
         (["--methods", "pkd", "--teacher", "t", "--crosskd.cut", "1"], "add --methods crosskd"),
         (["--methods", "pkd", "--stepps", "3"], "Did you mean '--steps'"),
+        ([*CHOSEN, "--parallel", "0"], "--parallel is 0, but must be at least 1"),
+        ([*CHOSEN, "--teacher_steps", "0"], "--teacher_steps is 0, but must be at least 1"),
+        ([*CHOSEN, "--teacher_lr", "0"], "--teacher_lr is 0.0, but must be above 0"),
+        ([*CHOSEN, "--resamples", "-5"], "--resamples is -5, but must be at least 0"),
     ],
 )
 def test_mistakes_are_answered(words: list[str], said: str) -> None:
     with pytest.raises(UserError, match=said):
         comparisons.from_arguments(words)
+
+
+@pytest.mark.parametrize("methods", [5, [1], {"row": 5}, {"row": {"pkd": 5}}, [["pkd", 1]]])
+def test_methods_that_are_none_are_refused(methods: object) -> None:
+    with pytest.raises(UserError, match=r"crosskd\+pkd|must be its settings"):
+        comparisons.from_settings({"methods": methods, "teacher": "gfl-quick-w32"})
 
 
 def test_a_wrong_table_is_refused_before_anything_is_trained(tmp_path: Path) -> None:

@@ -18,8 +18,10 @@ for path in sys.argv[2:]:
         picture = picture.resize([max(1, int(side * scale + 0.5)) for side in picture.size])
     pixels = np.asarray(picture).transpose(2, 0, 1)
     sizes = np.array([pixels.shape[1:]])
-    rows, columns = (-side % card["pad"]["multiple"] for side in pixels.shape[1:])
-    images = np.pad(pixels, ((0, 0), (0, rows), (0, columns)))[None]
+    multiple = card["pad"]["multiple"]
+    canvas = np.maximum(pixels.shape[1:], card["letterbox"] or 1)
+    beyond = -(-canvas // multiple) * multiple - pixels.shape[1:]
+    images = np.pad(pixels, ((0, 0), (0, beyond[0]), (0, beyond[1])))[None]
     boxes, scores, labels, counts = session.run(None, {"images": images, "sizes": sizes})
     for i in range(counts[0]):
         name = card["classes"][labels[0, i]]

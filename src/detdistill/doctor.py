@@ -10,7 +10,6 @@ import statistics
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from importlib.metadata import PackageNotFoundError, version
 from itertools import zip_longest
 
 import torch
@@ -101,8 +100,8 @@ def environment() -> dict[str, str]:
     facts = {name: found[name] for name in ("detdistill", "python", "torch")}
     return {
         **{name: str(value) for name, value in facts.items()},
-        **{name: _version(name) or "missing" for name in PACKAGES},
-        **{f"{name} (optional)": _version(name) or "not installed" for name in EXTRAS},
+        **{name: machine.installed(name) or "missing" for name in PACKAGES},
+        **{f"{name} (optional)": machine.installed(name) or "not installed" for name in EXTRAS},
         "system": found["platform"],
         "processor": found["cpu"],
         "cores": f"{cores()} usable of {found['cores']}",
@@ -259,10 +258,3 @@ def _cpu_flags() -> str:
             return next((line for line in file if line.startswith("flags")), "")
     except OSError:
         return ""
-
-
-def _version(package: str) -> str | None:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return None

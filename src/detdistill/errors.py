@@ -27,5 +27,5 @@ class MissingExtraError(UserError):
     def __init__(self, what: str, extra: str, cause: ImportError) -> None:
         super().__init__(
             f"{what} needs packages that are not installed ({cause}): "
-            f"pip install 'detdistill[{extra}]'."
+            f"pip install '.[{extra}]' where detdistill was installed from."
         )

@@ -24,15 +24,15 @@ def replace_file(path: Path, write: Callable[[Path], object], *, sync: bool = Tr
     Raises:
         UserError: the folder cannot be written to.
     """
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    temporary = _temporary(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
         if sync:
-            _sync(temporary)
+            sync_to_disk(temporary)
         temporary.replace(path)
         if sync:
-            _sync(path.parent)
+            sync_to_disk(path.parent)
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror or error}.") from error
     finally:
@@ -40,12 +40,27 @@ def replace_file(path: Path, write: Callable[[Path], object], *, sync: bool = Tr
             temporary.unlink(missing_ok=True)
 
 
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+
+
+def temporaries(folder: Path) -> list[Path]:
+    """What a kill left behind in a folder and those below it, of files that were to be written."""
+    return [path for path in folder.rglob(".*.tmp") if path.is_file()]
+
+
 def require_writable(path: Path) -> None:
-    """Makes sure, before any work is done, that `path` could be written or made.
+    """Makes sure, before any work is done, that a file `path` could be written.
 
     Raises:
-        UserError: a file stands in the way, or there is no permission.
+        UserError: it is a folder, a file stands in the way, or there is no permission.
     """
+    if path.is_dir():
+        raise UserError(f"Cannot write {path}: it is a folder. Name a file.")
+    _require_reachable(path)
+
+
+def _require_reachable(path: Path) -> None:
     nearest = next(place for place in path.absolute().parents if place.exists())
     if not nearest.is_dir():
         raise UserError(f"Cannot write {path}: {nearest} is a file, not a folder.")
@@ -59,7 +74,7 @@ def require_new_folder(folder: Path) -> None:
     Raises:
         UserError: it is there and not empty, or could not be made.
     """
-    require_writable(folder)
+    _require_reachable(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(f"{folder} already exists and is not empty. Choose another, or remove it.")
 
@@ -73,7 +88,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     """
     folder = folder.resolve()
     require_new_folder(folder)
-    temporary = folder.with_name(f".{folder.name}.{uuid4().hex[:8]}.tmp")
+    temporary = _temporary(folder)
     try:
         temporary.mkdir(parents=True)
         yield temporary
@@ -124,7 +139,8 @@ def read_yaml(path: Path) -> Any:  # noqa: ANN401 - any YAML value
         raise UserError(f"{path} cannot be read as YAML: {reason}.") from error
 
 
-def _sync(path: Path) -> None:
+def sync_to_disk(path: Path) -> None:
+    """Waits until a file, or the names in a folder, would outlast a power failure."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -22,7 +22,7 @@ def test_a_check_counts_and_names_what_is_wrong(
     (folder / "images/val/000001.jpg").write_bytes(b"")
     with (folder / "labels/train/000000.txt").open("a") as file:
         file.write("0 nan 0.5 0.1 0.1\n")
-    assert main(["data", "check", f"yolo:{folder}"]) == 0
+    assert main(["data", "check", f"yolo:{folder}"]) == 1
     said = capsys.readouterr()
     objects = sum(len(sample.labels) for sample in data.open("shapes:tiny", "train", 3))
     train = next(line for line in said.out.splitlines() if line.startswith("train  "))

@@ -33,7 +33,7 @@ def test_without_the_extra_the_list_says_what_to_install(
     listed = capsys.readouterr().out
     assert "gfl-mini-w8" in listed
     assert "deformable_detr" not in listed
-    assert listed.count("pip install 'detdistill[detr]'") == 1
+    assert listed.count("pip install '.[detr]'") == 1
 
 
 def test_an_extra_is_imported_only_when_it_is_used() -> None:

@@ -3,11 +3,12 @@
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from tests.cli.terminal import MICRO, detdistill, python
 
-from detdistill import detectors
+from detdistill import cli, detectors
 from detdistill.interop import checkpoint
 
 IMPORTS = 2
@@ -163,3 +164,42 @@ def test_a_place_that_cannot_be_written_to(
         "report": [teacher],
     }
     fails(command, *words[command], "--out", tmp_path / "file" / "x", saying="is a file")
+
+
+def test_a_folder_in_place_of_a_file(fails: Fails, teacher: Path, tmp_path: Path) -> None:
+    fails("evaluate", teacher, "--data", MICRO[1], "--out", tmp_path, saying="it is a folder")
+
+
+def test_exporting_over_a_detector(fails: Fails, teacher: Path) -> None:
+    weights = teacher / "student.safetensors"
+    fails("export", teacher, "--out", weights, saying="--overwrite replaces it")
+
+
+def test_precision_of_weights(fails: Fails, teacher: Path, tmp_path: Path) -> None:
+    words = ("--out", tmp_path / "m.safetensors", "--precision", "int8")
+    fails("export", teacher, *words, saying="are for .onnx files")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."), "smaller --batch_size"),
+        (MemoryError(), "smaller --batch_size"),
+        (RuntimeError("DataLoader worker (pid 3) is killed by signal: Bus error."), "--shm-size"),
+    ],
+)
+def test_a_lack_of_memory(
+    error: Exception,
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(cli, "overview", Mock(side_effect=error))
+    assert cli.main([]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_other_errors_are_not_explained_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "overview", Mock(side_effect=RuntimeError("of ours")))
+    with pytest.raises(RuntimeError, match="of ours"):
+        cli.main([])

@@ -169,7 +169,7 @@ def pycocotools(truth: dict[str, Any], detections: list[dict[str, Any]]) -> list
 def test_a_check_counts_what_there_is_and_names_every_defect(
     written: Written, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["data", "check", f"coco:{written.folder}"]) == 0
+    assert main(["data", "check", f"coco:{written.folder}"]) == 1
     said = capsys.readouterr()
     truth = written.truth
     crowds = sum(entry["iscrowd"] for entry in truth["annotations"])

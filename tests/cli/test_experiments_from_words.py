@@ -8,7 +8,7 @@ import yaml
 from detdistill import recipes
 from detdistill.cli.experiments import Request, default_folder, from_arguments, from_settings
 from detdistill.errors import UserError
-from detdistill.train.experiment import Experiment, to_dict
+from detdistill.train.experiment import Experiment, Optimizer, check, from_dict, to_dict
 
 
 def distill(*words: str) -> Request:
@@ -59,6 +59,69 @@ def test_a_foreign_method_is_named_by_its_import_path() -> None:
     assert experiment.methods["detdistill.methods.pkd"]["weight"] == 2.0
 
 
+def test_a_file_may_name_a_recipe(tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text("recipe: benchmark/teacher\nsteps: 7\n")
+    request = distill("--config", str(file))
+    assert (request.experiment.student, request.experiment.steps) == ("gfl-mini-w32", 7)
+    assert request.recipe == "benchmark/teacher"
+    file.write_text("recipe: nonsense\n")
+    with pytest.raises(UserError, match="Unknown recipe 'nonsense'"):
+        distill("--config", str(file))
+
+
+@pytest.mark.parametrize(
+    "methods",
+    [
+        "method: [crosskd, pkd]",
+        "methods: [crosskd, pkd]",
+        "methods: crosskd+pkd",
+        "methods: {crosskd: null, pkd: {}}",
+    ],
+)
+def test_methods_can_be_listed(methods: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(methods)
+    assert list(distill("--config", str(file)).experiment.methods) == ["crosskd", "pkd"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "methods: 5",
+        "methods: {pkd: 5}",
+        "method: 5",
+        "method: [pkd, 5]",
+        "optimizer:",
+        "augment:",
+        "optimizer: 5",
+        *(f"{name}:" for name in ("steps", "seed", "batch_size", "flip", "skippable", "student")),
+        *(f"{name}:" for name in ("data", "precision", "optimizer: {lr", "optimizer: {betas")),
+        "steps: many",
+        "out: 5",
+        "resume: maybe",
+        "augment: {short_sides: null}",
+        "optimizer: {milestones: [8, 11]}",
+        "config: other.yaml",
+        "- steps",
+    ],
+)
+def test_a_slip_in_a_file_is_answered(line: str, tmp_path: Path) -> None:
+    file = tmp_path / "mine.yaml"
+    file.write_text(f"{line}null}}" if line.count("{") > line.count("}") else line)
+    with pytest.raises(UserError):
+        check(distill("--config", str(file)).experiment)
+
+
+def test_settings_of_a_wrong_type_are_refused_wherever_they_come_from() -> None:
+    with pytest.raises(UserError, match="steps is 'many', but must be a whole number"):
+        from_dict({"steps": "many"})
+    with pytest.raises(UserError, match="precision is None, but must be one of 'fp32', 'bf16'"):
+        Experiment(precision=None)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"optimizer\.lr is None, but must be a number"):
+        Experiment(optimizer=Optimizer(lr=None))  # type: ignore[arg-type]
+
+
 def test_train_accepts_the_file_of_a_plain_run(tmp_path: Path) -> None:
     file = tmp_path / "experiment.yaml"
     file.write_text(yaml.safe_dump(to_dict(Experiment(steps=5))))
@@ -94,6 +157,15 @@ def test_a_run_is_named_after_what_it_is() -> None:
     expected = Path("runs/gfl-quick-w8-crosskd+pkd-coco-birds-300images-s2")
     assert default_folder(experiment) == expected
     assert default_folder(Experiment()) == Path("runs/gfl-quick-w8-alone-shapes-s0")
+
+
+def test_runs_on_different_data_have_different_names() -> None:
+    names = [
+        default_folder(Experiment(data=f"{data}.yaml")).name
+        for data in ("yolo:/a/data", "yolo:/b/data", "coco:/b/few", "coco:/b/many")
+    ]
+    assert len(set(names)) == len(names)
+    assert names[0] == "gfl-quick-w8-alone-yolo-a-data-s0"
 
 
 def test_runs_of_different_widths_have_different_names() -> None:

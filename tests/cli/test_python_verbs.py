@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from types import ModuleType
 
 import pytest
@@ -9,6 +10,7 @@ from tests.cli.terminal import SOURCE
 
 import detdistill
 from detdistill.cli import COMMANDS
+from detdistill.errors import UserError
 
 
 def test_every_command_is_a_function() -> None:
@@ -28,6 +30,20 @@ def test_a_folder_that_shares_a_verbs_name_is_both() -> None:
 def test_an_unknown_verb_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'distil'"):
         detdistill.distil  # noqa: B018
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (lambda: detdistill.export("run", out="m.onnx", precision="fp8"), "precision is 'fp8'"),
+        (lambda: detdistill.predict("run", ["a"], out="o", formats="pictures"), "formats is"),
+        (lambda: detdistill.predict("run", ["a"], out="o", formats=["picture"]), "formats is"),
+        (lambda: detdistill.import_checkpoint("mmdetection", "f", out="o"), "source is"),
+    ],
+)
+def test_what_there_is_to_choose_from_is_said(call: Callable[[], object], said: str) -> None:
+    with pytest.raises(UserError, match=f"{said}.*but must be.*one of"):
+        call()
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

@@ -140,7 +140,7 @@ def test_a_check_of_one_pair_names_a_defect_once(
     content = json.loads((place / "labels.json").read_text())
     content["annotations"][0]["bbox"][2] = -1
     (place / "labels.json").write_text(json.dumps(content))
-    assert main(["data", "check", f"coco:{place}/labels.json,{place}/all pictures, ü"]) == 0
+    assert main(["data", "check", f"coco:{place}/labels.json,{place}/all pictures, ü"]) == 1
     said = capsys.readouterr()
     assert "\n1 defect(s)" in said.out
     assert said.err.count("box has no area") == 1

@@ -283,7 +283,7 @@ def test_a_name_that_no_picture_can_have_is_found(
     with pytest.raises(UserError, match="1 of 3 pictures cannot be used"):
         data.open(name_of("coco", folder), "train")
     assert len(data.open(name_of("coco", folder), "train", skippable=1.0)) == 2
-    assert main(["data", "check", name_of("coco", folder)]) == 0
+    assert main(["data", "check", name_of("coco", folder)]) == 1
     assert "1 defect(s)" in capsys.readouterr().out
 
 

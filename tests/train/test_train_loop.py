@@ -232,6 +232,15 @@ def test_a_run_may_lie_around_its_teacher(
     assert checkpoints_of(plain) == []
 
 
+def test_a_folder_with_nothing_but_what_a_kill_left_can_be_trained_in(
+    plain: Experiment, tmp_path: Path
+) -> None:
+    left = tmp_path / ".experiment.yaml.0a1b2c3d.tmp"
+    left.write_text("data: sha")
+    train(replace(plain, steps=1), tmp_path, resume=True)
+    assert not left.exists()
+
+
 def test_a_folder_that_was_half_cleared_can_be_overwritten(
     plain: Experiment, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -504,7 +513,7 @@ def test_missing_tensorboard_is_said_at_once(
     plain: Experiment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log, "find_spec", lambda _: None)
-    with pytest.raises(UserError, match=r"pip install 'detdistill\[tensorboard\]'"):
+    with pytest.raises(UserError, match=r"pip install '.\[tensorboard\]'"):
         train(replace(plain, tensorboard=True), tmp_path / "run", device="cpu")
 
 

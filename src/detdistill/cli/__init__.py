@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Sequence
 from difflib import get_close_matches
 
+from detdistill.cli import scarcity
 from detdistill.errors import UserError
 
 COMMANDS = {
@@ -30,18 +31,30 @@ COMMANDS = {
     "doctor": "the environment, and a dry run of an experiment",
 }
 
+NOT_ALL_RIGHT = 1
 USER_ERROR = 2
 INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns the exit code: 0, 2 for a user's mistake, 130 for Ctrl-C."""
+    """Runs one command and returns the exit code.
+
+    Returns:
+        0; 1 if some trainings of many failed, or what was to be checked is not all right; 2 for a
+        user's mistake or a lack of memory; 130 for Ctrl-C.
+    """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     warnings.showwarning = _show_warning  # type: ignore[assignment] # it ignores the rest
     try:
         return _dispatch(arguments)
     except UserError as error:
         _complain(f"error: {error}")
+        return USER_ERROR
+    except (RuntimeError, MemoryError) as error:
+        advice = scarcity.advice(error)
+        if advice is None:
+            raise
+        _complain(f"error: {advice}")
         return USER_ERROR
     except KeyboardInterrupt as interrupt:
         _complain(f"interrupted. {interrupt}".rstrip())
@@ -67,8 +80,8 @@ def _command(name: str, arguments: list[str]) -> int:
         hint = f" Did you mean {near[0]!r}?" if near else ""
         raise UserError(f"Unknown command {name!r}.{hint} Known: {', '.join(COMMANDS)}.")
     commands = importlib.import_module("detdistill.cli.commands")
-    getattr(commands, f"{name}_checkpoint" if keyword.iskeyword(name) else name)(arguments)
-    return 0
+    run = getattr(commands, f"{name}_checkpoint" if keyword.iskeyword(name) else name)
+    return NOT_ALL_RIGHT if run(arguments) is False else 0
 
 
 def overview() -> str:

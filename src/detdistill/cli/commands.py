@@ -57,12 +57,12 @@ def _print_config(request: experiments.Request) -> None:
     tables.say(yaml.safe_dump(to_dict(request.experiment), sort_keys=False).strip())
 
 
-def compare(arguments: Arguments) -> None:
-    """Trains what is missing and shows the tables."""
+def compare(arguments: Arguments) -> bool:
+    """Trains what is missing and shows the tables; whether all trainings succeeded."""
     request = comparisons.from_arguments(arguments)
     if request.print_config:
         tables.say(comparisons.written(request).strip())
-        return
+        return True
     found = comparisons.fulfil(request)
     tables.comparison_table(found["rows"])
     tables.say(f"\n{ABOUT_COMPARISONS}\n")
@@ -70,6 +70,7 @@ def compare(arguments: Arguments) -> None:
         tables.warn(f"failed: {reason}")
     for name in comparisons.FILES:
         tables.say(f"{name}: {found[name]}")
+    return not found["failed"]
 
 
 def evaluate(arguments: Arguments) -> None:
@@ -92,11 +93,11 @@ def predict(arguments: Arguments) -> None:
     tables.say(f"Detections: {options['out']}")
 
 
-def data(arguments: Arguments) -> None:
-    """Looks through a data set, converts it, or shows some of it."""
+def data(arguments: Arguments) -> bool:
+    """Looks through a data set, converts it, or shows some of it; whether nothing is wrong."""
     from detdistill.cli import datasets
 
-    datasets.run(arguments)
+    return datasets.run(arguments)
 
 
 def export(arguments: Arguments) -> None:
@@ -169,15 +170,18 @@ def recipes(arguments: Arguments) -> None:
         recipe_listing.show()
 
 
-def doctor(arguments: Arguments) -> None:
-    """The environment, and a dry run if any option is given."""
+def doctor(arguments: Arguments) -> bool:
+    """The environment, and a dry run if any option is given; whether the training would go on."""
     request = experiments.from_arguments("doctor", arguments)
     if request.print_config:
         _print_config(request)
-        return
+        return True
     from detdistill import doctor as checks
     from detdistill.cli import diagnosis
 
     diagnosis.show_environment(checks.environment())
-    if arguments:
-        diagnosis.show_dry_run(verbs.dry_run(request))
+    if not arguments:
+        return True
+    run = verbs.dry_run(request)
+    diagnosis.show_dry_run(run)
+    return not run.complaint

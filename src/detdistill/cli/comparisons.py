@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from detdistill import typed
 from detdistill.cli.experiments import (
     add_method_options,
     experiment_of,
@@ -17,7 +18,7 @@ from detdistill.cli.experiments import (
 )
 from detdistill.cli.parser import Parser, peek
 from detdistill.cli.parsers import AGAINST
-from detdistill.cli.settings import method_names, read, short
+from detdistill.cli.settings import by_name, layers, short
 from detdistill.compare import Methods, Pair, Plan, lasting
 from detdistill.errors import UserError
 from detdistill.files import require_writable, write_text
@@ -141,25 +142,21 @@ def written(request: Request) -> str:
 
 def _read(recipe: str | None, config: str | None) -> dict[str, Any]:
     """A recipe, whose methods work together in one row, and a YAML file over it."""
-    base = read(recipe=recipe)
-    together = base.pop("methods", None)
+    base, own = layers(recipe=recipe, config=config)
+    together = base.get("methods")
     rows = {"methods": {"+".join(together): together}} if together else {}
-    return over({**base, **rows}, read(config=config))
+    return over({**base, **rows}, own)
 
 
 def _rows(methods: Any) -> Rows:  # noqa: ANN401 - what stands in a YAML file
     """Names joined by a plus, one or a list of them, or their settings by a name of the row."""
     if isinstance(methods, Mapping):
-        return {name: chosen or _row(name) for name, chosen in methods.items()}
-    return {name: _row(name) for name in _listed(methods or [])}
+        return {str(name): by_name(own or str(name)) for name, own in methods.items()}
+    return {str(name): by_name(name) for name in _listed(methods or [])}
 
 
 def _listed(value: Any) -> list[Any]:  # noqa: ANN401 - one of anything, or several
     return list(value) if isinstance(value, (list, tuple)) else [value]
-
-
-def _row(name: str) -> Methods:
-    return {method: {} for method in method_names(name)}
 
 
 def _names(rows: Rows) -> list[str]:
@@ -176,8 +173,8 @@ def _request(settings: dict[str, Any]) -> Request:
     rest |= {key: _listed(rest[key]) for key in _SEVERAL if rest.get(key) is not None}
     values = _parser(rows).parse_object(rest, defaults=True).as_dict()
     rows = {name: _with_shared(methods, rest) for name, methods in rows.items()}
-    warm_up_is_set = "warmup_steps" in rest.get("optimizer", {})
-    pairs = tuple(_pairs(values, keep_warm_up=warm_up_is_set))
+    _check_numbers(values)
+    pairs = tuple(_pairs(values))
     deciding = {key: value for key, value in rest.items() if key not in _OF_THE_CALL}
     return Request(
         plan=Plan(pairs=pairs, methods=rows, seeds=tuple(values["seeds"])),
@@ -192,7 +189,19 @@ def _with_shared(methods: Methods, settings: Settings) -> Methods:
     return {name: {**settings.get(short(name), {}), **own} for name, own in methods.items()}
 
 
-def _pairs(values: dict[str, Any], *, keep_warm_up: bool) -> Iterator[Pair]:
+def _check_numbers(values: Settings) -> None:
+    """Refuses what no comparison can work with."""
+    for name, least in {"parallel": 1, "teacher_steps": 1, "resamples": 0}.items():
+        value = values[name]
+        if value is not None and value < least:
+            raise UserError(f"--{name} is {value}, but must be at least {least}.")
+    for name in ("overwrite", "print_config"):
+        typed.require(name, values[name], bool)
+    if (rate := values["teacher_lr"]) is not None and rate <= 0:
+        raise UserError(f"--teacher_lr is {rate}, but must be above 0.")
+
+
+def _pairs(values: dict[str, Any]) -> Iterator[Pair]:
     """Every student with its teacher, or with the only one."""
     from detdistill.report.numbers import counted
     from detdistill.train.start import is_checkpoint
@@ -206,7 +215,8 @@ def _pairs(values: dict[str, Any], *, keep_warm_up: bool) -> Iterator[Pair]:
     shared = {key: value for key, value in values.items() if key not in _OF_ONE_TRAINING}
     for name, teacher in zip(students, teachers * (len(students) // len(teachers)), strict=True):
         student = experiment_of({**shared, "student": name, "teacher": None})
-        student = student if keep_warm_up else lasting(student, student.steps)
+        if student.optimizer.warmup_steps is None:
+            student = lasting(student, student.steps)
         known = is_checkpoint(teacher)
         yield Pair(
             student=student, teacher=teacher if known else _teacher(student, teacher, values)

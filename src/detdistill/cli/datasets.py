@@ -25,15 +25,19 @@ PARTS = {"train": "train", "tune": "val", "test": "test"}
 """What the splits are called on disk."""
 
 
-def run(arguments: Sequence[str]) -> None:
-    """`check DATA`, `convert DATA --to LAYOUT --out FOLDER` or `show DATA --out FILE`."""
+def run(arguments: Sequence[str]) -> bool:
+    """`check DATA`, `convert DATA --to LAYOUT --out FOLDER` or `show DATA --out FILE`.
+
+    Returns:
+        Whether nothing is wrong with the data, as far as was to be found out.
+    """
     name, *rest = arguments or ["--help"]
     if name in {"-h", "--help"}:
         tables.say(PURPOSE)
-        return
+        return True
     if name not in _ACTIONS:
         raise unknown_name("action of 'data'", name, _ACTIONS)
-    _ACTIONS[name](rest)
+    return _ACTIONS[name](rest)
 
 
 PURPOSE = """\
@@ -46,7 +50,7 @@ usage: detdistill data ACTION DATA [options]
 'detdistill data ACTION --help' explains an action."""
 
 
-def _check(arguments: Sequence[str]) -> None:
+def _check(arguments: Sequence[str]) -> bool:
     parser = Parser("data check", purpose="What there is, and what is wrong.", usage="DATA")
     parser.add_argument("name", help=DATA)
     name = parser.parse_args(list(arguments)).name
@@ -66,6 +70,7 @@ def _check(arguments: Sequence[str]) -> None:
     for defect in defects:
         tables.warn(f"defect: {defect}")
     tables.say(f"\n{len(defects) or 'no'} defect(s)")
+    return not defects
 
 
 def _balance(surveys: Sequence[Survey]) -> list[list[str]]:
@@ -74,7 +79,7 @@ def _balance(surveys: Sequence[Survey]) -> list[list[str]]:
     return [[name, *(str(one.classes.get(name, 0)) for one in surveys)] for name in names]
 
 
-def _convert(arguments: Sequence[str]) -> None:
+def _convert(arguments: Sequence[str]) -> bool:
     parser = Parser(
         "data convert",
         purpose="Writes a data set in another layout; stored pictures are copied as they are.",
@@ -100,9 +105,10 @@ def _convert(arguments: Sequence[str]) -> None:
         for note in dataset.notes:
             tables.warn(f"note: {part}: {note}")
     tables.say(f"\nThe data set: {options.out}")
+    return True
 
 
-def _show(arguments: Sequence[str]) -> None:
+def _show(arguments: Sequence[str]) -> bool:
     parser = Parser(
         "data show",
         purpose="Draws the first pictures of a training with their boxes, as the training sees "
@@ -142,6 +148,7 @@ def _show(arguments: Sequence[str]) -> None:
     sheet = png(side_by_side(panels, legend=False))
     replace_file(Path(options.out), lambda file: file.write_bytes(sheet))
     tables.say(options.out)
+    return True
 
 
 def _experiment(values: dict[str, Any]) -> Experiment:

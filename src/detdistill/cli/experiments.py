@@ -8,11 +8,18 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from detdistill import typed
 from detdistill.cli.parser import Parser, flat, peek
 from detdistill.cli.settings import read, short, split_methods
 from detdistill.errors import UserError
 from detdistill.recipes import Settings, over
-from detdistill.train.experiment import GROUPS, OF_THE_TEACHER, Experiment, groups
+from detdistill.train.experiment import (
+    GROUPS,
+    OF_THE_TEACHER,
+    Experiment,
+    check_groups,
+    groups,
+)
 
 USAGES = {
     "train": "[--student NAME] [--data DATA] [options]",
@@ -134,7 +141,11 @@ def _add_run_options(parser: Parser) -> None:
     add = parser.add_argument
     add("--config", help="YAML file with any of these options; the command line overrides it")
     add("--recipe", help="settings that come with the package; 'detdistill recipes' lists them")
-    add("--out", help="run folder; chosen from student, methods, data and seed if not given")
+    add(
+        "--out",
+        type=str,
+        help="run folder; chosen from student, methods, data and seed if not given",
+    )
     add("--resume", action="store_true", help="go on with an interrupted run")
     add("--overwrite", action="store_true", help="replace a run that is there already")
     add("--print_config", action="store_true", help="print the experiment as YAML and stop")
@@ -151,6 +162,7 @@ def add_method_options(parser: Parser, name: str) -> None:
 def _preset(parser: Parser, values: Settings, *, origin: str) -> None:
     """Makes the values of a file the defaults, checked as if they had been typed."""
     try:
+        check_groups(values)
         checked = parser.parse_object(dict(values), defaults=True)
     except UserError as error:
         raise UserError(f"{origin}: {error}") from error
@@ -159,6 +171,8 @@ def _preset(parser: Parser, values: Settings, *, origin: str) -> None:
 
 def _request(values: dict[str, Any], methods: Sequence[str]) -> Request:
     experiment = experiment_of(values, methods)
+    for name in ("resume", "overwrite", "print_config"):
+        typed.require(name, values[name], bool)
     return Request(
         experiment=experiment,
         out=Path(values["out"]) if values["out"] else default_folder(experiment),
@@ -179,5 +193,7 @@ def experiment_of(values: dict[str, Any], methods: Sequence[str] = ()) -> Experi
 
 def _data_word(experiment: Experiment) -> str:
     kind, _, place = experiment.data.partition(":")
-    word = f"{kind}-{Path(place).name}" if place else kind
+    path = Path(place)
+    name = f"{path.parent.name}-{path.stem}" if path.suffix in {".yaml", ".yml"} else path.name
+    word = f"{kind}-{name}" if place else kind
     return f"{word}-{experiment.images}images" if experiment.images else word

@@ -28,14 +28,20 @@ def export(
     split: str,
     images: int,
     skippable: float,
+    overwrite: bool,
 ) -> dict[str, Any]:
     """See `verbs.export`.
 
     Raises:
-        UserError: the file's ending is unknown, settings exclude each other, or the export fails.
+        UserError: the file's ending is unknown or it is there already, settings exclude each
+            other, or the export fails.
     """
     require_writable(out)
+    if out.exists() and not overwrite:
+        raise UserError(f"There is a file {out} already: --overwrite replaces it.")
     if out.suffix == ".safetensors":
+        if raw or precision != "fp32":
+            raise UserError("--raw and --precision are for .onnx files; this one holds weights.")
         checkpoints.copy(checkpoint, out)
         return _described(out)
     if out.suffix != ".onnx":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from detdistill.cli.parser import Parser
+from detdistill.cli.verbs import Format, Precision, Source, Split
 
 AGAINST = "a paper's table that gets a column of its own, as crosskd:table5"
 CHECKPOINT = "a run folder or a .safetensors file"
@@ -43,7 +44,7 @@ def evaluate() -> Parser:
     parser.add_argument("--data", default="shapes", help=DATA)
     parser.add_argument(
         "--split",
-        type=Literal["train", "tune", "test"],
+        type=Split,
         default="test",
         help="part of the data set",
     )
@@ -77,7 +78,7 @@ def predict() -> Parser:
     parser.add_argument(
         "--format",
         nargs="+",
-        type=Literal["coco", "yolo", "pictures"],
+        type=Format,
         default=["coco", "pictures"],
         help="detections.json, labels/*.txt with classes.txt, or pictures/*.png",
     )
@@ -91,7 +92,7 @@ def predict() -> Parser:
     parser.add_argument("--data", help=f"whose ids pictures and classes get: {ON_DISK}")
     parser.add_argument(
         "--split",
-        type=Literal["train", "tune", "test"],
+        type=Split,
         default="test",
         help="the part of that data set that the pictures are from",
     )
@@ -115,14 +116,14 @@ def export() -> Parser:
     )
     parser.add_argument(
         "--precision",
-        type=Literal["fp32", "fp16", "int8"],
+        type=Precision,
         default="fp32",
         help="fp16 and int8 are smaller; what they cost in AP is measured on the data",
     )
     parser.add_argument("--data", default="shapes", help=f"pictures to check on: {DATA}")
     parser.add_argument(
         "--split",
-        type=Literal["train", "tune", "test"],
+        type=Split,
         default="test",
         help="part of the data set",
     )
@@ -130,6 +131,7 @@ def export() -> Parser:
         "--images", type=int, default=8, help="on how many pictures outputs are compared"
     )
     _add_skippable(parser)
+    parser.add_argument("--overwrite", action="store_true", help="replace what is at --out")
     return parser
 
 
@@ -141,7 +143,7 @@ def import_checkpoint() -> Parser:
         usage="mmdet|torchvision CHECKPOINT --out OUT [--config FILE] [--preset NAME] "
         "[--classes NAMES...]",
     )
-    parser.add_argument("source", type=Literal["mmdet", "torchvision"], help="whose file it is")
+    parser.add_argument("source", type=Source, help="whose file it is")
     parser.add_argument("checkpoint", help="MMDetection 2.x or 3.x, or a state dict")
     parser.add_argument("--out", required=True, help="folder or .safetensors file for the detector")
     parser.add_argument("--config", help="MMDetection config (.py, .json) that describes it")
@@ -172,7 +174,7 @@ def report() -> Parser:
         usage="FOLDERS... [--out FILE] [--against PAPER:TABLE]",
     )
     parser.add_argument("folders", nargs="+", help="run folders, or folders that hold some")
-    parser.add_argument("--out", help="the HTML file; report.html in the first folder if not given")
+    parser.add_argument("--out", help="the HTML file, or a folder for it; if not given, the first")
     parser.add_argument("--against", help=AGAINST)
     return parser
 
@@ -192,7 +194,7 @@ def explain() -> Parser:
     parser.add_argument("--images", type=int, default=4, help="how many pictures are shown")
     parser.add_argument(
         "--split",
-        type=Literal["train", "tune", "test"],
+        type=Split,
         default="test",
         help="part of the data set",
     )

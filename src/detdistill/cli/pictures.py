@@ -9,10 +9,8 @@ from collections.abc import Iterable, Sequence
 from itertools import chain, count
 from pathlib import Path
 
+from detdistill.data.pictures import ENDINGS
 from detdistill.errors import UserError
-
-ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
-"""Files that are taken from a folder; a file that is named is opened whatever its ending."""
 
 NUMBER = re.compile(r"(\d+)")
 

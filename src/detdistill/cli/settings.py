@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,20 @@ def read(*, recipe: str | None = None, config: Path | str | None = None) -> dict
     Raises:
         UserError: there is no such recipe or file, or the file holds no settings.
     """
-    base = recipes.load(recipe) if recipe else {}
-    return over(base, _read_yaml(Path(config))) if config else base
+    return over(*layers(recipe=recipe, config=config))
+
+
+def layers(
+    *, recipe: str | None = None, config: Path | str | None = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What a recipe says, and what a YAML file says, which may name the recipe itself.
+
+    Raises:
+        UserError: as `read`.
+    """
+    own = _read_yaml(Path(config)) if config else {}
+    name = recipe or own.get("recipe")
+    return recipes.load(name) if name else {}, own
 
 
 def split_methods(settings: Settings, chosen: str | None) -> tuple[dict[str, Any], list[str]]:
@@ -33,23 +46,45 @@ def split_methods(settings: Settings, chosen: str | None) -> tuple[dict[str, Any
         The settings with each method's hyper-parameters under its short name, and the names.
     """
     values = {key: value for key, value in settings.items() if key not in {"methods", "method"}}
-    listed = settings.get("methods") or {}
+    listed = by_name(settings.get("methods") or {})
     joined = settings.get("method") if chosen is None else chosen
     names = list(listed) if joined is None else method_names(joined)
     for name in names:
-        own = {**(listed.get(name) or {}), **(values.get(short(name)) or {})}
+        own = {**listed.get(name, {}), **_own_settings(name, values.get(short(name)))}
         values[short(name)] = own
     return values, names
 
 
-def method_names(joined: str) -> list[str]:
-    """`crosskd+pkd` -> both names; nothing for an empty text.
+def by_name(methods: Any) -> dict[str, dict[str, Any]]:  # noqa: ANN401 - what a file holds
+    """Methods as a file names them, joined by a plus, listed or with settings -> settings by name.
 
     Raises:
-        UserError: a name is there twice, or missing before or after a plus.
+        UserError: they are something else.
     """
+    if isinstance(methods, Mapping):
+        return {str(name): _own_settings(name, own) for name, own in methods.items()}
+    return {name: {} for name in method_names(methods)}
+
+
+def _own_settings(name: object, own: Any) -> dict[str, Any]:  # noqa: ANN401 - what a file holds
+    if isinstance(own, Mapping):
+        return dict(own)
+    if own is not None:
+        raise UserError(f"{name} is {own!r}, but must be its settings, as '{{weight: 2}}'.")
+    return {}
+
+
+def method_names(methods: Any) -> list[str]:  # noqa: ANN401 - what a file holds
+    """`crosskd+pkd`, or a list of names -> the names; nothing for an empty text.
+
+    Raises:
+        UserError: a name is there twice, or missing before or after a plus, or no text.
+    """
+    listed = methods if isinstance(methods, (list, tuple)) else [methods]
+    joined = "+".join(map(str, listed))
     names = [name.strip() for name in joined.split("+")] if joined.strip() else []
-    if not all(names) or len({short(name) for name in names}) < len(names):
+    is_text = all(isinstance(name, str) for name in listed)
+    if not is_text or not all(names) or len(set(map(short, names))) < len(names):
         raise UserError(f"--method {joined!r}: write different names with a plus, as crosskd+pkd.")
     return names
 
@@ -63,4 +98,6 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     content = read_yaml(file)
     if not isinstance(content, dict):
         raise UserError(f"{file} does not hold settings, written as 'name: value' lines.")
+    if "config" in content:
+        raise UserError(f"{file} names another file under 'config': write its settings here.")
     return content

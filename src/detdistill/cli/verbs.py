@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from detdistill.files import require_writable, write_json
+from detdistill.typed import require
 
 if TYPE_CHECKING:
     from detdistill.cli.experiments import Request
@@ -169,9 +170,10 @@ def predict(
     """
     from detdistill.cli import predicting
 
+    require("formats", formats, tuple[Format, ...])
     return predicting.predict(
         checkpoint,
-        paths,
+        _several(paths),
         Path(out),
         formats=formats,
         score=score,
@@ -191,6 +193,7 @@ def export(
     split: Split = "test",
     images: int = 8,
     skippable: float = 0.01,
+    overwrite: bool = False,
 ) -> dict[str, Any]:
     """A detector as an ONNX file, checked against PyTorch, or as a .safetensors file and its card.
 
@@ -203,6 +206,7 @@ def export(
         split: the part of the data set that is used
         images: on how many pictures outputs are compared
         skippable: largest share of pictures, and of annotations, that may be left out
+        overwrite: replace what is at out
 
     Returns:
         `file`, `megabytes`, and for ONNX `precision`, `differences` of boxes and scores, and
@@ -210,6 +214,7 @@ def export(
     """
     from detdistill.cli import exporting
 
+    require("precision", precision, Precision)
     return exporting.export(
         checkpoint,
         Path(out),
@@ -219,6 +224,7 @@ def export(
         split=split,
         images=images,
         skippable=skippable,
+        overwrite=overwrite,
     )
 
 
@@ -254,6 +260,7 @@ def import_checkpoint(
     from detdistill import detectors
     from detdistill.interop import foreign, transfer
 
+    require("source", source, Source)
     require_writable(transfer.destination(Path(out), overwrite=overwrite))
     imported = foreign.load(
         source,
@@ -277,7 +284,7 @@ def report(folders: Sequence[str], *, out: str | None = None, against: str | Non
 
     Args:
         folders: run folders, or folders that hold some
-        out: the HTML file; report.html in the first folder if not given
+        out: the HTML file, or a folder for it; the first of the run folders if not given
         against: a paper's table whose numbers get a column of their own, as crosskd:table5
 
     Returns:
@@ -285,8 +292,9 @@ def report(folders: Sequence[str], *, out: str | None = None, against: str | Non
     """
     from detdistill.report.build import build
 
-    paths = [Path(folder) for folder in folders]
-    page = Path(out) if out else paths[0] / "report.html"
+    paths = [Path(folder) for folder in _several(folders)]
+    page = Path(out) if out else paths[0]
+    page = page / "report.html" if page.is_dir() else page
     require_writable(page)
     return build(paths, page, against=against)
 
@@ -319,12 +327,12 @@ def explain(
     from detdistill.explain.make import make
 
     made = make(
-        [Path(run) for run in runs],
+        [Path(run) for run in _several(runs)],
         only=only,
         images=images,
         split=split,
         alone=Path(alone) if alone else None,
-        rivals=[Path(rival) for rival in rivals],
+        rivals=[Path(rival) for rival in _several(rivals)],
         out=Path(out) if out else None,
     )
     return {"folder": str(made.folder), "figures": made.figures, "missing": made.missing}
@@ -379,6 +387,11 @@ def dry_run(request: Request) -> DryRun:
 
     recipe = recipes.find(request.recipe) if request.recipe else None
     return checks.dry_run(request.experiment, recipe, profile=request.profile)
+
+
+def _several(given: str | Path | Sequence[str]) -> Sequence[str]:
+    """One text stands for a list of it, not for its letters."""
+    return [str(given)] if isinstance(given, (str, Path)) else given
 
 
 def _trained(command: str, settings: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,9 @@ UNREADABLE = (
 )
 """What Pillow raises on damaged files."""
 
+ENDINGS = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+"""Files that are taken from a folder; a file that is named is opened whatever its ending."""
+
 Size = tuple[int, int]
 """Width and height."""
 

@@ -14,7 +14,7 @@ from typing import Any
 from detdistill.data import pictures
 from detdistill.data.draft import Draft
 from detdistill.data.folder import Opening, PictureFolder, require_folder
-from detdistill.data.pictures import Size
+from detdistill.data.pictures import ENDINGS, Size
 from detdistill.errors import UserError
 from detdistill.files import read_yaml
 
@@ -24,8 +24,6 @@ KEYS: Mapping[str, tuple[str, ...]] = {
     "test": ("test", "val"),
 }
 """Under which key of data.yaml a split is: the first that is there."""
-
-ENDINGS = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
 SETTINGS = "data.yaml"
 BOX = 4

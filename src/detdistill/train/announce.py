@@ -78,9 +78,10 @@ def _scale(experiment: Experiment) -> str:
 
 def _optimizer(experiment: Experiment) -> str:
     settings = experiment.optimizer
+    warmup = settings.warm_up(experiment.steps)
     average = f", averaged with {settings.ema}" if settings.ema else ""
     return (
-        f"{settings.name} lr {settings.lr:g}, {settings.schedule} after {settings.warmup_steps} "
+        f"{settings.name} lr {settings.lr:g}, {settings.schedule} after {warmup} "
         f"warm-up steps, decay {settings.weight_decay:g}, clip {settings.clip}{average}"
     )
 

@@ -144,7 +144,9 @@ def resolved(experiment: Experiment) -> Experiment:
     parsed = parse_methods(experiment).values()
     settings = (method.settings() for method in parsed)
     methods = dict(zip(experiment.methods, settings, strict=True))
-    return replace(experiment, methods=methods, **start.freezing(experiment))
+    warmup = experiment.optimizer.warm_up(experiment.steps)
+    optimizer = replace(experiment.optimizer, warmup_steps=warmup)
+    return replace(experiment, methods=methods, optimizer=optimizer, **start.freezing(experiment))
 
 
 def checkpoints_of(experiment: Experiment) -> list[str]:

@@ -12,7 +12,6 @@ are, at every moment, enough complete folders to go on from:
 
 from __future__ import annotations
 
-import os
 import pickle
 import shutil
 from collections.abc import Callable
@@ -23,6 +22,7 @@ import torch
 
 from detdistill.detectors import Detector
 from detdistill.errors import UserError
+from detdistill.files import sync_to_disk
 from detdistill.interop import checkpoint as interop
 
 STATE = "state.pt"
@@ -71,8 +71,8 @@ def replace_folder(folder: Path, fill: Callable[[Path], object]) -> None:
     temporary.mkdir(parents=True)
     fill(temporary)
     for file in temporary.rglob("*"):
-        _sync(file)
-    _sync(temporary)
+        sync_to_disk(file)
+    sync_to_disk(temporary)
     temporary.rename(new)
     settle(folder)
 
@@ -86,7 +86,7 @@ def settle(folder: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
             folder.rename(old)
         new.rename(folder)
-        _sync(folder.parent)
+        sync_to_disk(folder.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -94,11 +94,3 @@ def _beside(folder: Path) -> tuple[Path, Path, Path]:
     """The three names that a folder has while it is replaced."""
     tmp, new, old = (folder.with_name(f".{folder.name}.{end}") for end in ("tmp", "new", "old"))
     return tmp, new, old
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -22,8 +22,8 @@ def describe() -> dict[str, Any]:
     return {
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "torchvision": _version("torchvision"),
-        "accelerate": _version("accelerate"),
+        "torchvision": installed("torchvision"),
+        "accelerate": installed("accelerate"),
         "detdistill": __version__,
         "platform": platform.platform(),
         "cpu": _cpu(),
@@ -63,7 +63,8 @@ def _high_water_mark() -> float | None:
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit)
 
 
-def _version(package: str) -> str | None:
+def installed(package: str) -> str | None:
+    """The version of a package; None if it is not there."""
     try:
         return version(package)
     except PackageNotFoundError:

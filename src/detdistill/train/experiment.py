@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import yaml
 
+from detdistill import typed
 from detdistill.augmentation import Augmentation
 from detdistill.augmentation import check as check_augmentation
 from detdistill.errors import UserError
@@ -34,13 +35,18 @@ class Optimizer:
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     milestones: tuple[float, ...] = (8 / 12, 11 / 12)
     """Where the step schedule divides by ten, as shares of the training."""
-    warmup_steps: int = 120
+    warmup_steps: int | None = None
+    """How long the learning rate rises; None for a tenth of the steps."""
     warmup_start: float = 0.01
     """Share of the peak learning rate at the first step."""
     clip: float | None = 10.0
     """Largest norm of the gradient."""
     ema: float | None = None
     """Decay of the averaged weights that are evaluated and saved; None for the plain weights."""
+
+    def warm_up(self, steps: int) -> int:
+        """The steps of a training in which the learning rate rises."""
+        return steps // 10 if self.warmup_steps is None else self.warmup_steps
 
 
 @dataclass(kw_only=True)
@@ -126,6 +132,9 @@ class Experiment:
     log_every: int = 10
     tensorboard: bool = False
 
+    def __post_init__(self) -> None:
+        typed.check(self)
+
 
 GROUPS = {"optimizer": Optimizer, "augment": Augmentation}
 """Fields that are settings of their own."""
@@ -192,9 +201,12 @@ def _check_letterbox(experiment: Experiment) -> None:
 
 def _check_optimizer(optimizer: Optimizer) -> None:
     _require(optimizer.lr > 0, "optimizer.lr", optimizer.lr, "above 0")
-    _require(
-        optimizer.warmup_steps >= 0, "optimizer.warmup_steps", optimizer.warmup_steps, "at least 0"
-    )
+    warmup = optimizer.warmup_steps
+    wanted = "at least 0, or null"
+    _require(warmup is None or warmup >= 0, "optimizer.warmup_steps", warmup, wanted)
+    shares = optimizer.milestones
+    wanted = "shares of the training, between 0 and 1"
+    _require(all(0 < share < 1 for share in shares), "optimizer.milestones", shares, wanted)
     for name in ("clip", "ema"):
         value = getattr(optimizer, name)
         _require(value is None or value > 0, f"optimizer.{name}", value, "above 0, or null")
@@ -238,11 +250,27 @@ def from_dict(values: Mapping[str, Any]) -> Experiment:
 
 
 def groups(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The fields of `GROUPS`, from plain values; what is not given has its default."""
+    """The fields of `GROUPS`, from plain values; what is not given has its default.
+
+    Raises:
+        UserError: a group is something else than settings.
+    """
+    check_groups(values)
     return {
         name: group(**{key: _tuple(value) for key, value in values.get(name, {}).items()})
         for name, group in GROUPS.items()
     }
+
+
+def check_groups(values: Mapping[str, Any]) -> None:
+    """Refuses plain values where settings of their own are wanted.
+
+    Raises:
+        UserError: names what was given.
+    """
+    for name in GROUPS.keys() & values.keys():
+        own, wanted = values[name], "settings of its own, as 'name: value' lines"
+        _require(isinstance(own, Mapping), name, own, wanted)
 
 
 def save(experiment: Experiment, path: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from detdistill.errors import UserError
-from detdistill.files import read_json, require_writable, write_json, write_text
+from detdistill.files import read_json, require_writable, temporaries, write_json, write_text
 from detdistill.interop.checkpoint import STUDENT
 from detdistill.train import checkpoint, environment
 from detdistill.train import experiment as experiments
@@ -116,7 +116,7 @@ class RunFolder:
         if resume and overwrite:
             raise UserError("resume and overwrite exclude each other: choose one.")
         require_writable(self.experiment)
-        if not self.path.exists() or not any(self.path.iterdir()):
+        if not self.path.exists() or set(self.path.iterdir()) <= set(temporaries(self.path)):
             return
         if not self.experiment.exists():
             raise UserError(
@@ -147,6 +147,8 @@ class RunFolder:
 
     def prepare(self, experiment: Experiment, *, overwrite: bool) -> None:
         """Creates or clears the folder; a run that is there is kept unless `overwrite`."""
+        for file in temporaries(self.path):
+            file.unlink(missing_ok=True)
         if overwrite:
             self._clear()
         if self.experiment.exists():

@@ -117,8 +117,8 @@ def check_tensorboard() -> None:
     """
     if find_spec("tensorboard") is None:
         raise UserError(
-            "tensorboard is not installed: pip install 'detdistill[tensorboard]', "
-            "or leave the option out."
+            "tensorboard is not installed: pip install '.[tensorboard]' where detdistill was "
+            "installed from, or leave the option out."
         )
 
 

@@ -65,7 +65,7 @@ def learning_rate(index: int, steps: int, settings: Optimizer) -> float:
     With W warm-up steps, step i < W has lr·(s + (1 - s)·i/(W - 1)), s the share it starts with.
     Afterwards the cosine is lr·(1 + cos(π(i - W)/(steps - W)))/2.
     """
-    warmup = settings.warmup_steps
+    warmup = settings.warm_up(steps)
     if index < warmup:
         done = index / (warmup - 1) if warmup > 1 else 1.0
         return settings.lr * (settings.warmup_start + (1 - settings.warmup_start) * done)
