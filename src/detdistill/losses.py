@@ -26,6 +26,9 @@ TINY = torch.finfo(torch.float32).tiny
 SMALL_DEVIATION = 1e-6
 """What is added to a channel's deviation before it divides."""
 
+FEW = 1000
+"""Elements of a channel up to which its statistics are computed as in released codes."""
+
 Fading = Literal["none", "linear", "cosine"]
 """How the weight of a loss falls to nothing by the end of a training."""
 
@@ -285,6 +288,8 @@ def channel_statistics(maps: Tensor, *, lone: bool = True) -> tuple[Tensor, Tens
     maps, dims = precise(maps), (0, 2, 3)
     mean = maps.mean(dim=dims, keepdim=True)
     count = maps.numel() // max(maps.shape[1], 1)
+    if 1 < count <= FEW:
+        return mean, maps.std(dim=dims, keepdim=True)
     freedom = count if lone and count == 1 else count - 1
     centred = maps - mean.detach()  # what the mean adds to the gradient of a variance is 0
     variance = centred.square().sum(dim=dims, keepdim=True) / freedom
@@ -294,11 +299,12 @@ def channel_statistics(maps: Tensor, *, lone: bool = True) -> tuple[Tensor, Tens
 def standardise(maps: Tensor, *, lone: bool = True) -> Tensor:
     """Each channel with mean 0 and deviation 1 over batch, height and width: (B, C, H, W).
 
-    The statistics are differentiated. A constant channel becomes 0, with gradient 0; so does a
-    channel of one element, unless `lone` is False.
+    The statistics are differentiated. A constant channel becomes 0 but for the rounding of its
+    mean; so does a channel of one element, unless `lone` is False.
     """
-    mean, std = channel_statistics(maps, lone=lone)
-    return (precise(maps) - mean) / (std + SMALL_DEVIATION)
+    rows = _rows(precise(maps))
+    mean, std = channel_statistics(rows, lone=lone)
+    return _maps((rows - mean) / (std + SMALL_DEVIATION), maps)
 
 
 def with_statistics_of(maps: Tensor, model: Tensor, *, lone: bool = True) -> Tensor:
@@ -306,10 +312,29 @@ def with_statistics_of(maps: Tensor, model: Tensor, *, lone: bool = True) -> Ten
 
     The other's are constant.
     """
-    mean, std = channel_statistics(maps, lone=lone)
-    wanted_mean, wanted_std = channel_statistics(model.detach(), lone=lone)
-    scale = wanted_std / (std + SMALL_DEVIATION)
-    return torch.addcmul(wanted_mean, precise(maps) - mean, scale)
+    rows = _rows(precise(maps))
+    mean, std = channel_statistics(rows, lone=lone)
+    wanted_mean, wanted_std = channel_statistics(_rows(model.detach()), lone=lone)
+    return _maps((rows - mean) / (std + SMALL_DEVIATION) * wanted_std + wanted_mean, maps)
+
+
+def _rows(maps: Tensor) -> Tensor:
+    """Small maps (B, C, H, W) -> (1, C, 1, B·H·W), as released codes lay them out; others stay.
+
+    What is left of the gradient of two elements, or of a constant channel, is rounding, which
+    depends on the order in which elements are added up.
+    """
+    if maps.numel() > FEW * maps.shape[1]:
+        return maps
+    return maps.transpose(0, 1).reshape(1, maps.shape[1], 1, -1)
+
+
+def _maps(rows: Tensor, like: Tensor) -> Tensor:
+    """The way back, to the shape of some maps."""
+    if rows.shape == like.shape:
+        return rows
+    batch, channels, height, width = like.shape
+    return rows.view(channels, batch, height, width).transpose(0, 1)
 
 
 def structural_similarity(
