@@ -98,11 +98,20 @@ def test_one_description_is_enough(tmp_path: Path) -> None:
         )
 
 
-@pytest.mark.parametrize("content", [b"hello world\n", b"<!DOCTYPE html>", b"\x80\x04}."])
-def test_what_is_said_of_a_file_of_another_kind_is_words(tmp_path: Path, content: bytes) -> None:
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"hello world\n", "its bytes mean nothing"),
+        (b"<!DOCTYPE html>", "its bytes mean nothing"),
+        (b"\x80\x04}.", "Invalid magic number"),
+    ],
+)
+def test_what_is_said_of_a_file_of_another_kind_is_words(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
     (tmp_path / "a.pth").write_bytes(content)
     with pytest.raises(UserError, match="no checkpoint of PyTorch") as refusal:
         foreign.load("mmdet", tmp_path / "a.pth")
     said = str(refusal.value).partition("PyTorch (")[2]
-    assert said in {"its bytes mean nothing).", "it ends too early)."} or " " in said
+    assert said.startswith(reason)
     assert "Weights only" not in said

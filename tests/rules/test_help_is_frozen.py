@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.cli.terminal import detdistill
+from tests.cli.terminal import detdistill, python
 
 from detdistill.cli import COMMANDS
 
@@ -30,6 +30,12 @@ def test_the_help_says_what_it_said(page: str) -> None:
     assert done.out == file.read_text(encoding="utf-8")
 
 
+@pytest.fixture(scope="module")
+def cpu_seconds() -> float:
+    """Half of what PyTorch takes to be imported, on whatever machine this is."""
+    return python("-c", "import torch").cpu_seconds / 2
+
+
 @pytest.mark.parametrize("page", sorted(set(PAGES) - {"distill-pkd"}))
-def test_help_comes_at_once(page: str) -> None:
-    assert detdistill(*PAGES[page]).cpu_seconds < 1.0
+def test_help_comes_at_once(page: str, cpu_seconds: float) -> None:
+    assert detdistill(*PAGES[page]).cpu_seconds < cpu_seconds
