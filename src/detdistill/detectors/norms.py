@@ -6,12 +6,11 @@ from torch import Tensor, nn
 
 
 class GroupNorm(nn.GroupNorm):
-    """Computes in the precision of its parameters, and answers in that of its input.
+    """Computes and answers in the precision of its parameters, as autocast has it on a GPU.
 
-    Autocast has it so on a GPU. On a CPU it mixes the two, which rounds more and takes twice as
-    long.
+    On a CPU autocast mixes the two, which rounds more and takes twice as long.
     """
 
     def forward(self, input: Tensor) -> Tensor:  # noqa: A002 - as PyTorch has it
         """(B, C, H, W) -> the same."""
-        return super().forward(input.to(self.weight.dtype)).to(input.dtype)
+        return super().forward(input.to(self.weight.dtype))
