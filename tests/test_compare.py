@@ -138,6 +138,22 @@ def test_a_row_of_a_file_has_its_own_name_and_settings() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"seeds": None}, "seeds is None"),
+        ({"student": None}, "student is None"),
+        ({"out": 5}, "out is 5"),
+        ({"cluster": 5}, "cluster is 5"),
+        ({"overwrite": "maybe"}, "overwrite is 'maybe'"),
+        ({"recipe": 5}, "recipe is 5"),
+    ],
+)
+def test_settings_of_a_wrong_type_are_refused(settings: dict[str, object], said: str) -> None:
+    with pytest.raises(UserError, match=f"{said}, but must be"):
+        comparisons.from_settings({"methods": "pkd", "teacher": "gfl-quick-w32", **settings})
+
+
 CHOSEN = ("--methods", "pkd", "--teacher", "gfl-quick-w32")
 
 

@@ -19,7 +19,7 @@ for path in sys.argv[2:]:
     pixels = np.asarray(picture).transpose(2, 0, 1)
     sizes = np.array([pixels.shape[1:]])
     multiple = card["pad"]["multiple"]
-    canvas = np.maximum(pixels.shape[1:], card["letterbox"] or 1)
+    canvas = np.maximum(pixels.shape[1:], card.get("letterbox") or 1)
     beyond = -(-canvas // multiple) * multiple - pixels.shape[1:]
     images = np.pad(pixels, ((0, 0), (0, beyond[0]), (0, beyond[1])))[None]
     boxes, scores, labels, counts = session.run(None, {"images": images, "sizes": sizes})

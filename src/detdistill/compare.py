@@ -206,7 +206,8 @@ def _measured(named: Path, training: Experiment) -> dict[str, Any] | None:
 
 def lasting(training: Experiment, steps: int) -> Experiment:
     """The same training with other steps, a tenth of them for warm-up."""
-    optimizer = replace(training.optimizer, warmup_steps=steps // 10)
+    usual = replace(training.optimizer, warmup_steps=None)
+    optimizer = replace(usual, warmup_steps=usual.warm_up(steps))
     return replace(training, steps=steps, optimizer=optimizer)
 
 

@@ -15,6 +15,9 @@ import yaml
 
 from detdistill.errors import UserError
 
+DIGITS = 8
+"""By which the temporary names of the same file differ."""
+
 
 def replace_file(path: Path, write: Callable[[Path], object], *, sync: bool = True) -> None:
     """Lets `write` fill a temporary file beside `path`, syncs it and renames it into place.
@@ -41,12 +44,12 @@ def replace_file(path: Path, write: Callable[[Path], object], *, sync: bool = Tr
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    return path.with_name(f".{path.name}.{uuid4().hex[:DIGITS]}.tmp")
 
 
 def temporaries(folder: Path) -> list[Path]:
-    """What a kill left behind in a folder and those below it, of files that were to be written."""
-    return [path for path in folder.rglob(".*.tmp") if path.is_file()]
+    """What a kill left behind in a folder of files that were to be written."""
+    return list(folder.glob(f".*.{'[0-9a-f]' * DIGITS}.tmp"))
 
 
 def require_writable(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import is_dataclass
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -14,6 +15,7 @@ _WORDS = {
     float: "a number",
     str: "a text",
     bool: "true or false",
+    Path: "a path",
     NoneType: "null",
 }
 

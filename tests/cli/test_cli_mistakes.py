@@ -183,9 +183,13 @@ def test_precision_of_weights(fails: Fails, teacher: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("error", "said"),
     [
-        (RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."), "smaller --batch_size"),
-        (MemoryError(), "smaller --batch_size"),
+        (
+            RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB."),
+            "fewer pictures",
+        ),
+        (MemoryError(), "fewer pictures"),
         (RuntimeError("DataLoader worker (pid 3) is killed by signal: Bus error."), "--shm-size"),
+        (RuntimeError("DataLoader worker (pid(s) 3) exited unexpectedly"), "--shm-size"),
     ],
 )
 def test_a_lack_of_memory(
@@ -199,7 +203,10 @@ def test_a_lack_of_memory(
     assert said in capsys.readouterr().err
 
 
-def test_other_errors_are_not_explained_away(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cli, "overview", Mock(side_effect=RuntimeError("of ours")))
-    with pytest.raises(RuntimeError, match="of ours"):
+@pytest.mark.parametrize(
+    "said", ["of ours", "Caught RuntimeError in DataLoader worker process 0.\nOriginal Traceback"]
+)
+def test_other_errors_are_not_explained_away(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cli, "overview", Mock(side_effect=RuntimeError(said)))
+    with pytest.raises(RuntimeError, match=said):
         cli.main([])

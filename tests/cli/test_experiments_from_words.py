@@ -52,6 +52,7 @@ def test_a_python_call_is_a_command_line() -> None:
         {"teacher": "t", "method": "pkd", "pkd": {"weight": 2.0}, "optimizer": {"lr": 0.1}},
     )
     assert called == distill("--method", "pkd", "--pkd.weight", "2", "--optimizer.lr", "0.1")
+    assert from_settings("train", {"out": Path("runs/own")}).out == Path("runs/own")
 
 
 def test_a_foreign_method_is_named_by_its_import_path() -> None:
@@ -86,30 +87,36 @@ def test_methods_can_be_listed(methods: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("line", "said"),
     [
-        "methods: 5",
-        "methods: {pkd: 5}",
-        "method: 5",
-        "method: [pkd, 5]",
-        "optimizer:",
-        "augment:",
-        "optimizer: 5",
-        *(f"{name}:" for name in ("steps", "seed", "batch_size", "flip", "skippable", "student")),
-        *(f"{name}:" for name in ("data", "precision", "optimizer: {lr", "optimizer: {betas")),
-        "steps: many",
-        "out: 5",
-        "resume: maybe",
-        "augment: {short_sides: null}",
-        "optimizer: {milestones: [8, 11]}",
-        "config: other.yaml",
-        "- steps",
+        ("methods: 5", "different names with a plus"),
+        ("methods: {pkd: 5}", "pkd is 5, but must be its settings"),
+        ("method: 5", "different names with a plus"),
+        ("method: [pkd, 5]", "different names with a plus"),
+        ("optimizer:", "optimizer is None, but must be settings"),
+        ("optimizer: 5", "optimizer is 5, but must be settings"),
+        ("augment:", "augment is None, but must be settings"),
+        ("optimizer: {lr: null}", "optimizer.lr is None, but must be a number"),
+        ("optimizer: {betas: null}", "optimizer.betas is None, but must be a list of 2"),
+        ("optimizer: {milestones: [8, 11]}", "shares of the training"),
+        ("augment: {short_sides: null}", "augment.short_sides is None, but must be a list"),
+        ("steps:", "steps is None, but must be a whole number"),
+        ("flip:", "flip is None, but must be a number"),
+        ("data:", "data is None, but must be a text"),
+        ("student:", "student is None, but must be a text"),
+        ("precision:", "precision is None, but must be one of 'fp32'"),
+        ("steps: many", "--steps takes int, not 'many'"),
+        ("out: 5", "out is 5, but must be a text or a path or null"),
+        ("resume: maybe", "resume is 'maybe', but must be true or false"),
+        ("recipe: 5", "recipe is 5, but must be a text or null"),
+        ("config: other.yaml", "names another file"),
+        ("- steps", "does not hold settings"),
     ],
 )
-def test_a_slip_in_a_file_is_answered(line: str, tmp_path: Path) -> None:
+def test_a_slip_in_a_file_is_answered(line: str, said: str, tmp_path: Path) -> None:
     file = tmp_path / "mine.yaml"
-    file.write_text(f"{line}null}}" if line.count("{") > line.count("}") else line)
-    with pytest.raises(UserError):
+    file.write_text(line)
+    with pytest.raises(UserError, match=said):
         check(distill("--config", str(file)).experiment)
 
 
@@ -162,10 +169,11 @@ def test_a_run_is_named_after_what_it_is() -> None:
 def test_runs_on_different_data_have_different_names() -> None:
     names = [
         default_folder(Experiment(data=f"{data}.yaml")).name
-        for data in ("yolo:/a/data", "yolo:/b/data", "coco:/b/few", "coco:/b/many")
+        for data in ("yolo:/a/data", "yolo:/b/data", "coco:/b/few", "coco:/b/many", "coco:few")
     ]
     assert len(set(names)) == len(names)
     assert names[0] == "gfl-quick-w8-alone-yolo-a-data-s0"
+    assert names[-1] == "gfl-quick-w8-alone-coco-few-s0"
 
 
 def test_runs_of_different_widths_have_different_names() -> None:

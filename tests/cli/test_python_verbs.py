@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 
 import pytest
@@ -44,6 +45,13 @@ def test_an_unknown_verb_is_an_attribute_error() -> None:
 def test_what_there_is_to_choose_from_is_said(call: Callable[[], object], said: str) -> None:
     with pytest.raises(UserError, match=f"{said}.*but must be.*one of"):
         call()
+
+
+def test_one_text_is_not_taken_for_its_letters(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="Unknown figure 'mops'"):
+        detdistill.explain(str(tmp_path), only="mops")
+    with pytest.raises(UserError, match=f"{tmp_path}/none"):
+        detdistill.report(f"{tmp_path}/none", out=tmp_path / "page.html")
 
 
 def test_importing_the_package_imports_nothing_heavy() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 from tests.train.fakes import (
     Explodes,
@@ -30,6 +31,7 @@ from detdistill.errors import UserError
 from detdistill.methods import Method
 from detdistill.structures import Batch
 from detdistill.train.experiment import Experiment, Optimizer
+from detdistill.train.lock import held
 from detdistill.train.loop import train
 from detdistill.train.step import TrainStep, world_mean
 from detdistill.train.trainer import Trainer
@@ -232,6 +234,21 @@ def test_ranks_that_find_different_checkpoints_do_not_go_on(
     (tmp_path / "run" / "evaluation.json").unlink()
     said = launcher.on_two_ranks(partial(go_on_alone, plain, tmp_path), tmp_path)
     assert all("different checkpoints" in text for text in said)
+
+
+def refused(chosen: Experiment, folder: Path, _rank: int) -> str:
+    with pytest.raises(UserError) as error:
+        train(chosen, folder, device="cpu")
+    return str(error.value)
+
+
+def test_every_rank_hears_that_another_training_is_at_work(
+    plain: Experiment, launcher: Launcher, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    with held(run, Accelerator(cpu=True)):
+        said = launcher.on_two_ranks(partial(refused, plain, run), tmp_path)
+    assert all("Another training is at work" in text for text in said)
 
 
 def test_two_ranks_train_one_run(

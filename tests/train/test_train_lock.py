@@ -42,6 +42,12 @@ def test_a_second_training_writes_nothing(
         assert list(folder.iterdir()) == []
 
 
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path, alone: Accelerator) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="Cannot write"), held(tmp_path / "file" / "run", alone):
+        pass
+
+
 def test_children_do_not_hold_on_to_the_folder(tmp_path: Path, alone: Accelerator) -> None:
     hears, says = os.pipe()
     with held(tmp_path, alone):

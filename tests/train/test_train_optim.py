@@ -7,7 +7,8 @@ from torch import nn
 
 from detdistill import detectors
 from detdistill.train import optim
-from detdistill.train.experiment import Optimizer
+from detdistill.train.assembly import resolved
+from detdistill.train.experiment import Experiment, Optimizer
 from detdistill.train.step import TrainStep
 
 
@@ -30,6 +31,12 @@ def test_the_step_schedule_divides_by_ten_at_each_milestone() -> None:
 def test_the_constant_schedule_stays_after_the_warm_up() -> None:
     settings = Optimizer(lr=0.5, warmup_steps=2, schedule="constant")
     assert [optim.learning_rate(i, 5, settings) for i in range(5)] == [0.005, 0.5, 0.5, 0.5, 0.5]
+
+
+def test_a_tenth_of_the_steps_is_warm_up_if_nothing_is_said() -> None:
+    rates = [optim.learning_rate(i, 50, Optimizer(lr=1.0, schedule="constant")) for i in range(6)]
+    assert rates[3] < rates[4] == rates[5] == 1
+    assert resolved(Experiment(steps=50)).optimizer.warmup_steps == 5
 
 
 @pytest.mark.parametrize("steps", [1, 3])

@@ -173,7 +173,7 @@ def _request(settings: dict[str, Any]) -> Request:
     rest |= {key: _listed(rest[key]) for key in _SEVERAL if rest.get(key) is not None}
     values = _parser(rows).parse_object(rest, defaults=True).as_dict()
     rows = {name: _with_shared(methods, rest) for name, methods in rows.items()}
-    _check_numbers(values)
+    _check(values)
     pairs = tuple(_pairs(values))
     deciding = {key: value for key, value in rest.items() if key not in _OF_THE_CALL}
     return Request(
@@ -189,14 +189,26 @@ def _with_shared(methods: Methods, settings: Settings) -> Methods:
     return {name: {**settings.get(short(name), {}), **own} for name, own in methods.items()}
 
 
-def _check_numbers(values: Settings) -> None:
+_TYPES = {
+    "seeds": tuple[int, ...],
+    "student": tuple[str, ...],
+    "teacher": tuple[str, ...] | None,
+    "out": str | Path,
+    "cluster": str | None,
+    "against": str | None,
+    "overwrite": bool,
+    "print_config": bool,
+}
+
+
+def _check(values: Settings) -> None:
     """Refuses what no comparison can work with."""
+    for name, kind in _TYPES.items():
+        typed.require(name, values[name], kind)
     for name, least in {"parallel": 1, "teacher_steps": 1, "resamples": 0}.items():
         value = values[name]
         if value is not None and value < least:
             raise UserError(f"--{name} is {value}, but must be at least {least}.")
-    for name in ("overwrite", "print_config"):
-        typed.require(name, values[name], bool)
     if (rate := values["teacher_lr"]) is not None and rate <= 0:
         raise UserError(f"--teacher_lr is {rate}, but must be above 0.")
 

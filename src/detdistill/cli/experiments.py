@@ -143,7 +143,6 @@ def _add_run_options(parser: Parser) -> None:
     add("--recipe", help="settings that come with the package; 'detdistill recipes' lists them")
     add(
         "--out",
-        type=str,
         help="run folder; chosen from student, methods, data and seed if not given",
     )
     add("--resume", action="store_true", help="go on with an interrupted run")
@@ -171,8 +170,9 @@ def _preset(parser: Parser, values: Settings, *, origin: str) -> None:
 
 def _request(values: dict[str, Any], methods: Sequence[str]) -> Request:
     experiment = experiment_of(values, methods)
-    for name in ("resume", "overwrite", "print_config"):
-        typed.require(name, values[name], bool)
+    typed.require("out", values["out"], str | Path | None)
+    for name in ("resume", "overwrite", "print_config", "profile"):
+        typed.require(name, values.get(name, False), bool)
     return Request(
         experiment=experiment,
         out=Path(values["out"]) if values["out"] else default_folder(experiment),
@@ -194,6 +194,7 @@ def experiment_of(values: dict[str, Any], methods: Sequence[str] = ()) -> Experi
 def _data_word(experiment: Experiment) -> str:
     kind, _, place = experiment.data.partition(":")
     path = Path(place)
-    name = f"{path.parent.name}-{path.stem}" if path.suffix in {".yaml", ".yml"} else path.name
+    is_yaml = path.suffix in {".yaml", ".yml"}
+    name = "-".join(filter(None, (path.parent.name, path.stem))) if is_yaml else path.name
     word = f"{kind}-{name}" if place else kind
     return f"{word}-{experiment.images}images" if experiment.images else word

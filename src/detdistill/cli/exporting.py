@@ -37,9 +37,12 @@ def export(
             other, or the export fails.
     """
     require_writable(out)
-    if out.exists() and not overwrite:
-        raise UserError(f"There is a file {out} already: --overwrite replaces it.")
-    if out.suffix == ".safetensors":
+    is_weights = out.suffix == ".safetensors"
+    made = [out, checkpoints.card_path(out)] if is_weights else [out]
+    lost = [file for file in made if file.exists()]
+    if lost and not overwrite:
+        raise UserError(f"There is a file {lost[0]} already: --overwrite replaces it.")
+    if is_weights:
         if raw or precision != "fp32":
             raise UserError("--raw and --precision are for .onnx files; this one holds weights.")
         checkpoints.copy(checkpoint, out)

@@ -174,7 +174,7 @@ def report() -> Parser:
         usage="FOLDERS... [--out FILE] [--against PAPER:TABLE]",
     )
     parser.add_argument("folders", nargs="+", help="run folders, or folders that hold some")
-    parser.add_argument("--out", help="the HTML file, or a folder for it; if not given, the first")
+    parser.add_argument("--out", help="the HTML file, or its folder; the first one if not given")
     parser.add_argument("--against", help=AGAINST)
     return parser
 

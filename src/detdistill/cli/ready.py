@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from detdistill.data import Resize
-from detdistill.evaluate import Detector, placed
+from detdistill.evaluate import Detector, best_device, placed
 from detdistill.interop import checkpoint as checkpoints
 from detdistill.interop.onnx.runtime import OnnxDetector
 from detdistill.train.allocator import keep_freed_memory
@@ -20,6 +20,7 @@ def load(path: str) -> tuple[Detector, Resize | None]:
     if path.endswith(".onnx"):
         exported = OnnxDetector(Path(path))
         return exported, Resize.of(exported.resize, exported.letterbox)
-    keep_freed_memory()  # what is computed next has the same sizes, picture for picture
+    if best_device().type == "cpu":
+        keep_freed_memory()  # what is computed next has the same sizes, picture for picture
     resize = Resize.of(checkpoints.resize_of(path), checkpoints.letterbox_of(path))
     return placed(checkpoints.load(path)), resize

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 _SMALLER = (
-    "The memory is not enough: take a smaller --batch_size with more --accumulate, a smaller "
-    "--resize, or a smaller detector."
+    "The memory is not enough: take fewer pictures at a time (--batch_size, in a training with "
+    "--accumulate), smaller ones (--resize), or a smaller detector."
 )
 _SHARED = (
     "A process that loads pictures was ended by the system, mostly for lack of (shared) memory: "
     "take fewer --workers, or in a container a larger shared memory, as docker's --shm-size 8g."
 )
 _SIGNS = {
-    "out of memory": _SMALLER,
-    "can't allocate memory": _SMALLER,
-    "DataLoader worker": _SHARED,
-    "shared memory": _SHARED,
+    r"out of memory|can't allocate memory": _SMALLER,
+    r"^DataLoader worker \(pid.*(is killed by signal|exited unexpectedly)": _SHARED,
 }
-"""What the libraries say."""
+"""What PyTorch says."""
 
 
 def advice(error: RuntimeError | MemoryError) -> str | None:
@@ -24,4 +24,4 @@ def advice(error: RuntimeError | MemoryError) -> str | None:
     if isinstance(error, MemoryError):
         return _SMALLER
     said = str(error)
-    return next((advice for sign, advice in _SIGNS.items() if sign in said), None)
+    return next((advice for sign, advice in _SIGNS.items() if re.search(sign, said)), None)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from detdistill import recipes
+from detdistill import recipes, typed
 from detdistill.errors import UserError
 from detdistill.files import read_yaml
 from detdistill.recipes import Settings, over
@@ -31,6 +31,7 @@ def layers(
     """
     own = _read_yaml(Path(config)) if config else {}
     name = recipe or own.get("recipe")
+    typed.require("recipe", name, str | None)
     return recipes.load(name) if name else {}, own
 
 
@@ -98,6 +99,6 @@ def _read_yaml(file: Path) -> dict[str, Any]:
     content = read_yaml(file)
     if not isinstance(content, dict):
         raise UserError(f"{file} does not hold settings, written as 'name: value' lines.")
-    if "config" in content:
+    if content.get("config") is not None:
         raise UserError(f"{file} names another file under 'config': write its settings here.")
     return content

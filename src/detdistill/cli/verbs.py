@@ -267,7 +267,7 @@ def import_checkpoint(
         Path(checkpoint),
         config=Path(config) if config else None,
         preset=preset,
-        classes=classes,
+        classes=None if classes is None else _several(classes),
         norm_eps=norm_eps,
         partial=partial,
     )
@@ -284,17 +284,16 @@ def report(folders: Sequence[str], *, out: str | None = None, against: str | Non
 
     Args:
         folders: run folders, or folders that hold some
-        out: the HTML file, or a folder for it; the first of the run folders if not given
+        out: the HTML file, or a folder for it; the first of `folders` if not given
         against: a paper's table whose numbers get a column of their own, as crosskd:table5
 
     Returns:
         The page.
     """
-    from detdistill.report.build import build
+    from detdistill.report.build import build, page_at
 
     paths = [Path(folder) for folder in _several(folders)]
-    page = Path(out) if out else paths[0]
-    page = page / "report.html" if page.is_dir() else page
+    page = page_at(Path(out) if out else paths[0])
     require_writable(page)
     return build(paths, page, against=against)
 
@@ -328,7 +327,7 @@ def explain(
 
     made = make(
         [Path(run) for run in _several(runs)],
-        only=only,
+        only=_several(only),
         images=images,
         split=split,
         alone=Path(alone) if alone else None,

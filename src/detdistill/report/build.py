@@ -240,9 +240,14 @@ def build(
         UserError: a folder is missing or no run folder, a file of a run cannot be read, there is
             no such table, or the page cannot be written.
     """
-    out = out / _PAGE if out.is_dir() else out
+    out = page_at(out)
     write(read(folders, title=title, resamples=resamples, against=against), out)
     return out
+
+
+def page_at(out: Path) -> Path:
+    """The HTML file that is meant: `report.html` in a folder, or the file itself."""
+    return out / _PAGE if out.is_dir() else out
 
 
 def read(

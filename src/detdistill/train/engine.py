@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -38,6 +39,22 @@ def start(experiment: Experiment, device: str | None = None) -> Accelerator:
         dynamo_backend="inductor" if experiment.compile else None,
         kwargs_handlers=[DistributedDataParallelKwargs(gradient_as_bucket_view=True)],
     )
+
+
+def first(engine: Accelerator, act: Callable[[], object]) -> None:
+    """Lets the first rank do something while the others wait.
+
+    Raises:
+        UserError: the first rank did; every rank gets the same.
+    """
+    complaint = None
+    if engine.is_main_process:
+        try:
+            act()
+        except UserError as error:
+            complaint = str(error)
+    if said := agree(engine, complaint):
+        raise UserError(said)
 
 
 def agree(engine: Accelerator, complaint: str | None) -> str | None:

@@ -147,8 +147,9 @@ class RunFolder:
 
     def prepare(self, experiment: Experiment, *, overwrite: bool) -> None:
         """Creates or clears the folder; a run that is there is kept unless `overwrite`."""
-        for file in temporaries(self.path):
-            file.unlink(missing_ok=True)
+        for folder in (self.path, self.path / SNAPSHOTS):
+            for file in temporaries(folder):
+                file.unlink(missing_ok=True)
         if overwrite:
             self._clear()
         if self.experiment.exists():

@@ -11,7 +11,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from detdistill.errors import UserError
-from detdistill.train.engine import agree
+from detdistill.train.engine import first
 
 _handles: set[int] = set()
 """Of the folders that this process holds."""
@@ -21,28 +21,31 @@ _handles: set[int] = set()
 def held(folder: Path, ranks: Accelerator) -> Iterator[None]:
     """Keeps other trainings out of a folder inside; it is made if it is not there.
 
-    The system lets go of it when the first rank ends, however that comes. Where the file system
-    knows no locks, nobody is kept out.
+    The system lets go of it when the first rank ends, however that comes. Nobody is kept out where
+    the file system knows no locks, and on NFS only those of the same machine.
 
     Raises:
-        UserError: another training holds it; on every rank.
+        UserError: another training holds it, or it cannot be made; on every rank.
     """
     with ExitStack() as stack:
-        is_free = not ranks.is_main_process or _lock(stack.enter_context(_opened(folder)))
-        complaint = f"Another training is at work in {folder}. Stop it, or choose another folder."
-        if said := agree(ranks, None if is_free else complaint):
-            raise UserError(said)
+        first(ranks, lambda: stack.enter_context(_locked(folder)))
         yield
 
 
 @contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    """A handle of the folder."""
-    folder.mkdir(parents=True, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
+def _locked(folder: Path) -> Iterator[None]:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise UserError(f"Cannot write {folder}: {error.strerror or error}.") from error
     _handles.add(handle)
     try:
-        yield handle
+        if not _lock(handle):
+            raise UserError(
+                f"Another training is at work in {folder}. Stop it, or choose another folder."
+            )
+        yield
     finally:
         _handles.remove(handle)
         os.close(handle)

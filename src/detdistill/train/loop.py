@@ -79,7 +79,7 @@ def train(
     assembly = build(experiment)
     cache = caching.plan(experiment, assembly)
     with held(run.path, ranks):
-        _prepare(run, experiment, ranks, overwrite=overwrite)
+        _prepare(run, experiment, ranks, resume=resume, overwrite=overwrite)
         return _Run(experiment, run, assembly, ranks, cache).complete()
 
 
@@ -93,13 +93,19 @@ def _check_batch(experiment: Experiment, ranks: Accelerator) -> None:
 
 
 def _prepare(
-    run: RunFolder, experiment: Experiment, ranks: Accelerator, *, overwrite: bool
+    run: RunFolder, experiment: Experiment, ranks: Accelerator, *, resume: bool, overwrite: bool
 ) -> None:
-    """One rank writes, after all have looked and before any reads."""
-    ranks.wait_for_everyone()
-    if ranks.is_main_process:
+    """One rank writes, after all have looked and before any reads.
+
+    It looks once more: another training may have come and gone since.
+    """
+
+    def begin() -> None:
+        run.admit(experiment, resume=resume, overwrite=overwrite)
         run.prepare(experiment, overwrite=overwrite)
+
     ranks.wait_for_everyone()
+    engine.first(ranks, begin)
 
 
 class _Run:
