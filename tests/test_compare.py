@@ -181,6 +181,14 @@ def test_methods_that_are_none_are_refused(methods: object) -> None:
         comparisons.from_settings({"methods": methods, "teacher": "gfl-quick-w32"})
 
 
+def test_the_exit_code_tells_of_failed_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = {"rows": [], "failed": ["lost"], **dict.fromkeys(comparisons.FILES, "there")}
+    monkeypatch.setattr(comparisons, "fulfil", lambda _request: found)
+    assert main(["compare", *CHOSEN]) == 1
+    found["failed"] = []
+    assert main(["compare", *CHOSEN]) == 0
+
+
 def test_a_wrong_table_is_refused_before_anything_is_trained(tmp_path: Path) -> None:
     words = ["--methods", "pkd", *MICRO, "--out", str(tmp_path / "out"), "--against", "crosskd:5"]
     with pytest.raises(UserError, match="Did you mean 'crosskd:table5'"):

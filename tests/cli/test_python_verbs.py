@@ -47,6 +47,17 @@ def test_what_there_is_to_choose_from_is_said(call: Callable[[], object], said: 
         call()
 
 
+def test_a_detector_is_replaced_only_if_that_is_wanted(teacher: Path, tmp_path: Path) -> None:
+    out, card = (tmp_path / f"student.{ending}" for ending in ("safetensors", "json"))
+    card.write_text("{}")
+    with pytest.raises(UserError, match=r"student\.json already: --overwrite replaces it"):
+        detdistill.export(str(teacher), out=str(out))
+    assert not out.exists()
+    detdistill.export(str(teacher), out=str(out), overwrite=True)
+    assert out.exists()
+    assert card.read_text() != "{}"
+
+
 def test_one_text_is_not_taken_for_its_letters(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Unknown figure 'mops'"):
         detdistill.explain(str(tmp_path), only="mops")
