@@ -130,7 +130,7 @@ def test_words_yaml_and_python_make_the_same_plan(tmp_path: Path) -> None:
 
 def test_a_row_of_a_file_has_its_own_name_and_settings() -> None:
     rows = {"weak": {"pkd": {"weight": 1.0}}, "kd": None, "both": ["kd", "pkd"]}
-    request = comparisons.from_settings({"methods": rows, "teacher": "gfl-quick-w32"})
+    request = comparisons.from_settings({"methods": rows, "teacher": "gfl-quick-w32", "kd": None})
     assert request.plan.methods == {
         "weak": {"pkd": {"weight": 1.0}},
         "kd": {"kd": {}},
@@ -147,6 +147,7 @@ def test_a_row_of_a_file_has_its_own_name_and_settings() -> None:
         ({"cluster": 5}, "cluster is 5"),
         ({"overwrite": "maybe"}, "overwrite is 'maybe'"),
         ({"recipe": 5}, "recipe is 5"),
+        ({"pkd": 5}, "pkd is 5"),
     ],
 )
 def test_settings_of_a_wrong_type_are_refused(settings: dict[str, object], said: str) -> None:

@@ -288,7 +288,7 @@ def channel_statistics(maps: Tensor, *, lone: bool = True) -> tuple[Tensor, Tens
     maps, dims = precise(maps), (0, 2, 3)
     mean = maps.mean(dim=dims, keepdim=True)
     count = maps.numel() // max(maps.shape[1], 1)
-    if 1 < count <= FEW:
+    if count > 1 and _is_small(maps):
         return mean, maps.std(dim=dims, keepdim=True)
     freedom = count if lone and count == 1 else count - 1
     centred = maps - mean.detach()  # what the mean adds to the gradient of a variance is 0
@@ -324,9 +324,11 @@ def _rows(maps: Tensor) -> Tensor:
     What is left of the gradient of two elements, or of a constant channel, is rounding, which
     depends on the order in which elements are added up.
     """
-    if maps.numel() > FEW * maps.shape[1]:
-        return maps
-    return maps.transpose(0, 1).reshape(1, maps.shape[1], 1, -1)
+    return maps.transpose(0, 1).flatten(1)[None, :, None] if _is_small(maps) else maps
+
+
+def _is_small(maps: Tensor) -> bool:
+    return maps.numel() <= FEW * maps.shape[1]
 
 
 def _maps(rows: Tensor, like: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import is_dataclass
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -20,17 +20,18 @@ _WORDS = {
 }
 
 
-def check(settings: object, prefix: str = "") -> None:
+def check(settings: Any, prefix: str = "") -> None:  # noqa: ANN401 - any dataclass
     """Refuses a dataclass with a value of another type than its field's.
 
     Raises:
         UserError: names the field.
     """
-    for name, kind in get_type_hints(type(settings)).items():
-        value = getattr(settings, name)
-        require(f"{prefix}{name}", value, kind)
+    kinds = get_type_hints(type(settings))
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        require(f"{prefix}{field.name}", value, kinds[field.name])
         if is_dataclass(value):
-            check(value, f"{prefix}{name}.")
+            check(value, f"{prefix}{field.name}.")
 
 
 def require(name: str, value: object, kind: Any) -> None:  # noqa: ANN401 - any annotation

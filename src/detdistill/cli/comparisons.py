@@ -18,7 +18,7 @@ from detdistill.cli.experiments import (
 )
 from detdistill.cli.parser import Parser, peek
 from detdistill.cli.parsers import AGAINST
-from detdistill.cli.settings import by_name, layers, short
+from detdistill.cli.settings import by_name, layers, own_settings, short
 from detdistill.compare import Methods, Pair, Plan, lasting
 from detdistill.errors import UserError
 from detdistill.files import require_writable, write_text
@@ -186,7 +186,10 @@ def _request(settings: dict[str, Any]) -> Request:
 
 def _with_shared(methods: Methods, settings: Settings) -> Methods:
     """The settings of a row's methods, over those that were set for every row."""
-    return {name: {**settings.get(short(name), {}), **own} for name, own in methods.items()}
+    return {
+        name: {**own_settings(name, settings.get(short(name))), **own}
+        for name, own in methods.items()
+    }
 
 
 _TYPES = {

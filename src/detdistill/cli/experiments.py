@@ -141,10 +141,7 @@ def _add_run_options(parser: Parser) -> None:
     add = parser.add_argument
     add("--config", help="YAML file with any of these options; the command line overrides it")
     add("--recipe", help="settings that come with the package; 'detdistill recipes' lists them")
-    add(
-        "--out",
-        help="run folder; chosen from student, methods, data and seed if not given",
-    )
+    add("--out", help="run folder; chosen from student, methods, data and seed if not given")
     add("--resume", action="store_true", help="go on with an interrupted run")
     add("--overwrite", action="store_true", help="replace a run that is there already")
     add("--print_config", action="store_true", help="print the experiment as YAML and stop")

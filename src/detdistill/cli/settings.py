@@ -51,7 +51,7 @@ def split_methods(settings: Settings, chosen: str | None) -> tuple[dict[str, Any
     joined = settings.get("method") if chosen is None else chosen
     names = list(listed) if joined is None else method_names(joined)
     for name in names:
-        own = {**listed.get(name, {}), **_own_settings(name, values.get(short(name)))}
+        own = {**listed.get(name, {}), **own_settings(name, values.get(short(name)))}
         values[short(name)] = own
     return values, names
 
@@ -63,11 +63,16 @@ def by_name(methods: Any) -> dict[str, dict[str, Any]]:  # noqa: ANN401 - what a
         UserError: they are something else.
     """
     if isinstance(methods, Mapping):
-        return {str(name): _own_settings(name, own) for name, own in methods.items()}
+        return {str(name): own_settings(name, own) for name, own in methods.items()}
     return {name: {} for name in method_names(methods)}
 
 
-def _own_settings(name: object, own: Any) -> dict[str, Any]:  # noqa: ANN401 - what a file holds
+def own_settings(name: object, own: Any) -> dict[str, Any]:  # noqa: ANN401 - what a file holds
+    """What stands under a method's name; nothing if it stands there alone.
+
+    Raises:
+        UserError: it is something else than settings.
+    """
     if isinstance(own, Mapping):
         return dict(own)
     if own is not None:

@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
 from operator import or_
-from types import NoneType, UnionType
-from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
 from detdistill.errors import UserError, unknown_name
 from detdistill.methods import find
 from detdistill.methods.method import Method, UnsuitablePairError
 from detdistill.structures import Reads, Spec
+from detdistill.typed import described, fits
 
 Settings = Mapping[str, Mapping[str, Any]]
 Methods = Mapping[str, Method]
@@ -43,9 +43,9 @@ def build(name: str, settings: Mapping[str, Any]) -> Method:
     for setting, value in settings.items():
         if setting not in known:
             raise unknown_name(f"setting of {name}", setting, known)
-        if not _fits(value, hints[setting]):
+        if not fits(value, hints[setting]):
             raise UserError(
-                f"{name} cannot have {setting}={value!r}: expected {_wording(hints[setting])}."
+                f"{name} cannot have {setting}={value!r}: expected {described(hints[setting])}."
             )
     return kind(**settings)
 
@@ -137,41 +137,3 @@ def _by_key(pairs: Iterable[tuple[str, Method]]) -> dict[str, Method]:
         if count > 1:
             raise UserError(f"Method {name!r} is named {count} times; once is enough.")
     return dict(named)
-
-
-def _fits(value: object, hint: Any) -> bool:  # noqa: ANN401 - a type may be anything
-    """Whether a value as read from a command line or a file can stand for a type."""
-    origin, parts = get_origin(hint), get_args(hint)
-    if origin in (Union, UnionType):
-        return any(_fits(value, part) for part in parts)
-    if origin is Literal:
-        return value in parts
-    if origin is tuple:
-        return isinstance(value, list | tuple) and _all_fit(value, parts)
-    if hint is float:
-        return isinstance(value, float | int) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    return isinstance(value, hint)
-
-
-def _all_fit(values: list[Any] | tuple[Any, ...], parts: tuple[Any, ...]) -> bool:
-    """Whether values can stand for the parts of a tuple type."""
-    if parts[-1:] == (Ellipsis,):
-        return all(_fits(value, parts[0]) for value in values)
-    return len(values) == len(parts) and all(map(_fits, values, parts))
-
-
-def _wording(hint: Any) -> str:  # noqa: ANN401 - a type may be anything
-    """A type in a user's words."""
-    if get_origin(hint) in (Union, UnionType):
-        return " or ".join(map(_wording, get_args(hint)))
-    if get_origin(hint) is Literal:
-        return " or ".join(map(repr, get_args(hint)))
-    if get_origin(hint) is tuple:
-        return "a list of " + ", ".join(
-            "..." if p is Ellipsis else _wording(p) for p in get_args(hint)
-        )
-    return {float: "a number", int: "a whole number", bool: "true or false", NoneType: "null"}.get(
-        hint, str(hint)
-    )

@@ -57,8 +57,8 @@ def _lock(handle: int) -> bool:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
-    except OSError:  # no locks here
-        return True
+    except OSError:
+        pass  # no locks here
     return True
 
 
