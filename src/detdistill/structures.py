@@ -1,5 +1,8 @@
 """What passes between the parts: truth, outputs, targets, one training step, detections.
 
+Beside them stand the few functions that lay such tensors flat, level by level, and back. What
+computes with them lives elsewhere: losses in `losses`, selections in `masks`.
+
 Shape letters: B images, G padded objects, K classes, A priors per cell, L levels, H and W cells,
 N = all priors of an image (level by level, row by row, priors of a cell innermost),
 R = numbers per box as a head emits them, P padded regions, Q object queries, S cells of all levels
