@@ -56,6 +56,34 @@ def test_values_and_gradients_are_those_of_a_convolution(
         torch.testing.assert_close(quick / scale, plain / scale, rtol=0, atol=tolerance)
 
 
+def test_in_half_precision_it_rounds_as_much_as_a_few_convolutions(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(winograd, "WORTH_IT", 0)
+    monkeypatch.setattr(winograd, "AT_ONCE", 50)
+    plain, quick = twins(torch.float32)
+    true, rounded, more = (
+        _values_and_gradients(conv, half=half)
+        for conv, half in ((plain, False), (plain, True), (quick, True))
+    )
+    for name, truth in true.items():
+        usual, ours = ((said[name] - truth).norm() for said in (rounded, more))
+        assert 0 < ours < 10 * usual, name
+
+
+def _values_and_gradients(conv: nn.Module, *, half: bool) -> dict[str, Tensor]:
+    levels = tuple(level.requires_grad_() for level in pyramid(torch.float32))
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        outputs = over_levels(conv, levels)
+    conv.zero_grad()
+    torch.stack([output.float().sin().sum() for output in outputs]).sum().backward()
+    return {
+        **{f"output {number}": output.detach() for number, output in enumerate(outputs)},
+        **{f"gradient of level {number}": level.grad for number, level in enumerate(levels)},
+        **{f"gradient of {name}": p.grad.clone() for name, p in conv.named_parameters()},
+    }
+
+
 @pytest.fixture
 def always(monkeypatch: pytest.MonkeyPatch) -> None:
     """However few channels and tiles there are."""
@@ -69,7 +97,7 @@ def test_it_is_left_to_others_what_they_do_better() -> None:
     assert not torch.equal(quick(level), plain(level))
     contiguous = level.contiguous()
     assert torch.equal(quick(contiguous), plain(contiguous))
-    with torch.autocast("cpu", torch.bfloat16):
+    with torch.autocast("cpu", torch.float16):
         assert torch.equal(quick(level), plain(level))
     with as_usual():
         assert torch.equal(quick(level), plain(level))

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Literal
+from typing import Any
 
 from benchmarks.studies.arms import arm
 from benchmarks.studies.budgets import Budget
 from benchmarks.studies.study import Results, Table
 
-Precision = Literal["fp32", "bf16"]
-PRECISIONS: dict[Precision, str] = {"fp32": "float32", "bf16": "bf16"}
+from detdistill import winograd
+
+WAYS: Mapping[str, Mapping[str, Any]] = {
+    "in float32": {"winograd": False},
+    "in bf16": {"winograd": False, "precision": "bf16"},
+    "in bf16, with Winograd's convolutions wherever they can be": {"precision": "bf16"},
+}
 
 
 def study(budget: Budget, _results: Results) -> Iterator[list[Table]]:
-    """One table for each precision; their teacher is the same, trained in float32."""
+    """One table for each way of computing; their teacher is the same, trained in float32."""
+    winograd.WORTH_IT = 0  # detectors as small as these would have none
     yield [
         Table(
-            title=f"Trained in {words}",
-            student=replace(budget.student("gfl-quick-w8"), precision=precision),
+            title=f"Trained {words}",
+            student=replace(budget.student("gfl-quick-w8"), **settings),
             teacher=budget.teacher("gfl-quick-w32"),
             arms=(arm("crosskd"),),
         )
-        for precision, words in PRECISIONS.items()
+        for words, settings in WAYS.items()
     ]

@@ -148,7 +148,7 @@ def test_a_restored_training_draws_the_same_regions() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "wanted"),
-    [({}, True), ({"winograd": False}, False), ({"precision": "bf16"}, False)],
+    [({}, True), ({"winograd": False}, False), ({"compile": True}, False)],
 )
 def test_both_detectors_multiply_less_where_it_helps(
     settings: dict[str, Any], wanted: bool

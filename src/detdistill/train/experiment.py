@@ -112,7 +112,8 @@ class Experiment:
     rounding."""
     winograd: bool = True
     """Compute wide 3x3 convolutions with a quarter of the multiplications: faster on a CPU, with
-    other rounding. Without effect elsewhere, in bf16, compiled, or without `channels_last`."""
+    other rounding, in bf16 about six times as coarse. Without effect elsewhere, compiled, or
+    without `channels_last`."""
     keep_memory: bool = True
     """Keep what tensors on a CPU free for the next ones, until the process ends: faster, with a
     little more memory. Only where the C library is glibc."""

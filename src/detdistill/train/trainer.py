@@ -201,8 +201,7 @@ def _placed(step: TrainStep, device: torch.device, experiment: Experiment) -> Tr
 
 def _multiplies_less(experiment: Experiment, device: torch.device) -> bool:
     """Whether Winograd's convolutions are wanted, and can be faster."""
-    interpreted = experiment.precision == "fp32" and not experiment.compile
-    return experiment.winograd and interpreted and device.type == "cpu"
+    return experiment.winograd and not experiment.compile and device.type == "cpu"
 
 
 def _layout(*, channels_last: bool) -> torch.memory_format:
