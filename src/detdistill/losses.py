@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
 from typing import Literal
 
 import torch
@@ -337,54 +336,3 @@ def _maps(rows: Tensor, like: Tensor) -> Tensor:
         return rows
     batch, channels, height, width = like.shape
     return rows.view(channels, batch, height, width).transpose(0, 1)
-
-
-def structural_similarity(
-    a: Tensor, b: Tensor, extent: Tensor, *, window: int = 11, deviation: float = 1.5
-) -> Tensor:
-    """How alike two maps look around each cell: their means, contrasts and structures.
-
-    Source: Wang et al., "Image Quality Assessment: From Error Visibility to Structural Similarity",
-    2004, equation 13, with its constants. At a map's border the window covers the map alone.
-
-    Args:
-        a: (B, C, H, W).
-        b: (B, C, H, W).
-        extent: the range of the values, broadcasts to the maps.
-        window: cells per side of the neighbourhood, odd.
-        deviation: of the Gaussian by which cells of the neighbourhood count.
-
-    Returns:
-        (B, C, H, W) from -1 to 1, which is reached where both are equal.
-    """
-    a, b = precise(a), precise(b)
-    smooth = partial(_around, window=window, deviation=deviation)
-    mean_a, square_a, product = smooth(torch.stack([a, a * a, a * b]))
-    mean_b, square_b = smooth(torch.stack([b, b * b]))
-    spread = (square_a - mean_a.square()).clamp(min=0) + (square_b - mean_b.square()).clamp(min=0)
-    shared = product - mean_a * mean_b
-    small, less = (0.01 * extent).square(), (0.03 * extent).square()
-    level = (2 * mean_a * mean_b + small) / (mean_a.square() + mean_b.square() + small)
-    return level * (2 * shared + less) / (spread + less)
-
-
-def _around(maps: Tensor, window: int, deviation: float) -> Tensor:
-    """The Gaussian mean of each cell's neighbourhood: (..., C, H, W) to the same.
-
-    Channels come last inside, so that each of the two products is one of large matrices.
-    """
-    cells = maps.movedim(-3, -1)
-    rows, columns = (_neighbours(size, window, deviation, maps) for size in maps.shape[-2:])
-    with torch.autocast(maps.device.type, enabled=False):
-        along = (rows @ cells.flatten(-2)).view_as(cells)
-        return (columns @ along).movedim(-1, -3)
-
-
-def _neighbours(size: int, window: int, deviation: float, like: Tensor) -> Tensor:
-    """(size, size) how much each cell of a line counts around each other; rows add up to 1."""
-    places = torch.arange(size, device=like.device)
-    apart = (places - places.unsqueeze(1)).to(like)
-    weights = (-0.5 * (apart / deviation).square()).masked_fill(
-        apart.abs() > window // 2, -torch.inf
-    )
-    return weights.softmax(dim=1)

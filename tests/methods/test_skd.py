@@ -5,8 +5,8 @@ import pytest
 import torch
 from tests import fakes
 
-from detdistill import losses
 from detdistill.methods.skd import SKD
+from detdistill.similarity import structural_similarity
 
 
 def oracle(a: np.ndarray, b: np.ndarray, extent: float, window: int = 11) -> np.ndarray:
@@ -49,9 +49,17 @@ def test_it_is_half_of_what_the_similarity_of_each_neighbourhood_lacks(window: i
         assert float(term.detach()) == pytest.approx(4 * (1 - np.mean(alike)) / 2, rel=1e-8)
 
 
+def test_gradients_are_those_of_the_values() -> None:
+    a, b = torch.randn(2, 2, 3, 7, 5, dtype=torch.float64)
+    extent = torch.rand(2, 1, 1, 1, dtype=torch.float64) + 0.5
+    assert torch.autograd.gradcheck(
+        lambda maps: structural_similarity(maps, b, extent, window=5), a.requires_grad_()
+    )
+
+
 def test_similarity_is_one_for_equal_maps_and_least_for_opposite_ones() -> None:
     maps, extent = torch.randn(1, 1, 9, 9, dtype=torch.float64), torch.tensor(5.0)
-    same, opposite = (losses.structural_similarity(maps, sign * maps, extent) for sign in (1, -1))
+    same, opposite = (structural_similarity(maps, sign * maps, extent) for sign in (1, -1))
     torch.testing.assert_close(same, torch.ones_like(same))
     assert -1 <= opposite.min() < 0
 

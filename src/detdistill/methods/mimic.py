@@ -17,13 +17,19 @@ from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from detdistill import boxes, instances, losses
+from detdistill.levels import Levels
 from detdistill.methods.method import Method
 from detdistill.methods.parts.pair import Adapter, layer, same_strides
 from detdistill.methods.parts.proposals import surest
-from detdistill.structures import Levels, Reads, RegionPredictions, Spec, Step
+from detdistill.structures import (
+    Reads,
+    RegionPredictions,
+    Spec,
+    Step,
+)
 
 
 class Mimic(Method):
@@ -65,16 +71,21 @@ class Mimic(Method):
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`region`."""
         found, valid = self.chosen(step)
-        student, teacher = (
-            self.pooled(output.neck, found) for output in (step.student, step.teacher)
-        )
-        error = losses.squared_error(self.adapt(student), teacher).mean(dim=(1, 2, 3))
+        error = losses.precise(self.apart(step, found)).square().mean(dim=(1, 2, 3))
         mean = losses.half_mean(error, valid.flatten(), step.world_mean)
         return {"region": self.weight * mean}
 
+    def apart(self, step: Step, found: Tensor) -> Tensor:
+        """How far apart what both necks hold of regions (B, M, 4) lies: (B·M, C, size, size)."""
+        necks = [tuple(map(losses.precise, output.neck)) for output in (step.student, step.teacher)]
+        if isinstance(self.adapt, nn.Identity):  # what is pooled once is the difference itself
+            return self.pooled(tuple(map(torch.sub, *necks)), found)
+        student, teacher = (self.pooled(neck, found) for neck in necks)
+        return self.adapt(student) - teacher
+
     def pooled(self, neck: Levels, found: Tensor) -> Tensor:
         """What a neck holds of regions (B, M, 4): (B·M, C, size, size)."""
-        return instances.pooled(tuple(map(losses.precise, neck)), self.strides, found, self.size)
+        return instances.pooled(neck, self.strides, found, self.size)
 
     def areas(self, step: Step) -> Mapping[str, Levels]:
         """The cells that lie in the `regions`."""

@@ -22,6 +22,7 @@ from detdistill import losses
 from detdistill.methods.method import Method
 from detdistill.methods.parts.necks import adapted, by_level
 from detdistill.methods.parts.pair import Adapter, adapters, same_strides
+from detdistill.similarity import structural_similarity
 from detdistill.structures import Spec, Step
 
 
@@ -62,7 +63,7 @@ class SKD(Method):
         """(B, C, H, W) from 0 to 1."""
         wanted, maps = losses.precise(teacher), (1, 2, 3)
         extent = wanted.amax(maps, keepdim=True) - wanted.amin(maps, keepdim=True)
-        alike = losses.structural_similarity(
+        alike = structural_similarity(
             student,
             teacher,
             extent.clamp(min=1e-3),
