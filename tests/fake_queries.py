@@ -6,10 +6,10 @@ import torch
 from torch import nn
 
 from detdistill.boxes import from_centers
+from detdistill.levels import Levels
 from detdistill.structures import (
     DetectorOutput,
     EncoderTrace,
-    Levels,
     Matches,
     QueryPredictions,
     Spec,

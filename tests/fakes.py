@@ -11,14 +11,15 @@ import torch
 from tests.fake_queries import FakeQueryHead, query_spec, query_targets
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils import _pytree as pytree
 from torchvision.ops import roi_align
 
 from detdistill.boxes import DeltaCoder, DistanceCoder, DistributionCoder
+from detdistill.levels import Levels, take
 from detdistill.structures import (
     BoxCoder,
     DensePredictions,
     DetectorOutput,
-    Levels,
     Matches,
     Proposals,
     QueryPredictions,
@@ -32,7 +33,6 @@ from detdistill.structures import (
     Towers,
     Truth,
     local_mean,
-    take,
 )
 
 Kind = Literal["gfl", "atss", "retinanet", "fcos", "rcnn", "query"]
@@ -306,6 +306,12 @@ class Scene:
     teacher_head: FakeAnyHead
 
 
+def detached(output: DetectorOutput) -> DetectorOutput:
+    """The same numbers without their history, as the teacher's are in a step."""
+    same: DetectorOutput = pytree.tree_map_only(Tensor, Tensor.detach, output)
+    return same
+
+
 def scene(
     student: Spec | None = None,
     teacher: Spec | None = None,
@@ -336,7 +342,7 @@ def scene(
     step = Step(
         truth=real,
         student=output,
-        teacher=teacher_head(teacher_neck, preactivation=preactivation).detached(),
+        teacher=detached(teacher_head(teacher_neck, preactivation=preactivation)),
         targets=assigned(real, output, student_head),
         student_head=student_head,
         teacher_head=teacher_head,

@@ -19,16 +19,15 @@ from detdistill import data, rehearsal
 from detdistill.detectors import Detector, parameter_count
 from detdistill.evaluate.run import evaluating
 from detdistill.grid import cores
+from detdistill.levels import Levels, unflatten
 from detdistill.profiling import Share, shares
 from detdistill.recipes import Recipe
 from detdistill.structures import (
     Batch,
     DetectorOutput,
     EncoderTrace,
-    Levels,
     Reads,
     Towers,
-    unflatten,
 )
 from detdistill.train import engine, reach
 from detdistill.train import environment as machine

@@ -16,7 +16,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detdistill import boxes, losses, masks
-from detdistill.structures import DensePredictions, Levels, Targets, Truth, of_class, take
+from detdistill.levels import Levels, of_class, take
+from detdistill.structures import DensePredictions, Targets, Truth
 
 Gap = Literal["best", "class"]
 

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from detdistill.structures import Levels
+from detdistill.levels import Levels
 
 TILE = 4
 KERNEL = 3

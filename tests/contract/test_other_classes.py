@@ -77,7 +77,7 @@ def as_if_trained_on(found: ClassMatch, scene: fakes.Scene) -> Step:
             with_rows(stage, kept)
     head.facts = replace(head.facts, classes=found.mine)
     head.requires_grad_(requires_grad=False)
-    return replace(scene.step, teacher=head(scene.teacher_neck).detached())
+    return replace(scene.step, teacher=fakes.detached(head(scene.teacher_neck)))
 
 
 def never_says_others(scene: fakes.Scene) -> None:

@@ -15,6 +15,7 @@ from detdistill import boxes, focal, losses
 from detdistill.detectors.architecture import Architecture
 from detdistill.detectors.backbones import Backbone
 from detdistill.detectors.head import DenseHead
+from detdistill.levels import Levels
 from detdistill.methods import combine
 from detdistill.methods.crosskd import CrossKD
 from detdistill.methods.parts.mimicry import Comparison
@@ -22,7 +23,6 @@ from detdistill.structures import (
     BoxCoder,
     DensePredictions,
     DetectorOutput,
-    Levels,
     Reads,
     Spec,
     Step,
@@ -279,12 +279,13 @@ def _by_their_name(head: DenseHead, case: Case) -> list[tuple[str, Tensor]]:
 def _step(case: Case, reads: Reads, student: DenseHead, teacher: DenseHead) -> Step:
     outputs = []
     for head, neck in ((student, case.leaf_levels("stu_x")), (teacher, case.levels("tea_x"))):
-        predictions, towers = head(neck, reads)
+        with torch.set_grad_enabled(head is student):
+            predictions, towers = head(neck, reads)
         outputs.append(DetectorOutput(neck=neck, predictions=predictions, trace=towers))
     return Step(
         truth=cast("Truth", None),
         student=outputs[0],
-        teacher=outputs[1].detached(),
+        teacher=outputs[1],
         targets=_targets(case, outputs[1].dense),
         student_head=student,
         teacher_head=teacher,

@@ -13,8 +13,9 @@ from tests.golden_cases.necks import anchors, made, with_anchors
 from torch import Tensor, nn
 
 from detdistill import masks
+from detdistill.levels import Levels, per_cell, unflatten
 from detdistill.methods.defeat import DeFeat
-from detdistill.structures import Levels, Step, per_cell, unflatten
+from detdistill.structures import Step
 
 NECK_MASKS = {
     "mask-neck-gt": "boxes",

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from detdistill import boxes, focal, losses, masks
 from detdistill.detectors.assign import atss
+from detdistill.levels import level_sums
 from detdistill.methods import Method, combine
 from detdistill.methods.bckd import BCKD
 from detdistill.methods.regions import Regions
@@ -24,7 +25,6 @@ from detdistill.structures import (
     Step,
     Targets,
     Truth,
-    level_sums,
 )
 
 

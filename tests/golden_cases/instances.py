@@ -10,6 +10,7 @@ import torch
 from tests.golden_cases.case import Case, MismatchError
 from torch import Tensor
 
+from detdistill.levels import Levels
 from detdistill.methods import Method, combine
 from detdistill.methods.gid import GID
 from detdistill.methods.pfi import PFI
@@ -18,7 +19,6 @@ from detdistill.structures import (
     DensePredictions,
     DetectorOutput,
     Head,
-    Levels,
     Spec,
     Step,
     Targets,

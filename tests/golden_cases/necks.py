@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import Module
 
 from detdistill import masks
+from detdistill.levels import Levels
 from detdistill.methods import Method, combine
 from detdistill.methods.fgd import FGD
 from detdistill.methods.fgfi import FGFI
@@ -24,7 +25,6 @@ from detdistill.structures import (
     DensePredictions,
     DetectorOutput,
     Head,
-    Levels,
     Spec,
     Step,
     Targets,

@@ -11,6 +11,7 @@ from tests.golden_cases.case import Case
 from tests.golden_cases.heads import Verbatim
 from torch import Tensor
 
+from detdistill.levels import Levels
 from detdistill.masks import ObjectQuality
 from detdistill.methods import combine
 from detdistill.methods.tbd import TBD
@@ -18,7 +19,6 @@ from detdistill.structures import (
     DensePredictions,
     DetectorOutput,
     Head,
-    Levels,
     Spec,
     Step,
     Targets,

@@ -10,11 +10,11 @@ from torch.nn import functional as F
 from torch.utils import _pytree as pytree
 
 from detdistill import masks
+from detdistill.levels import unflatten
 from detdistill.masks import exact
 from detdistill.methods import UnsuitablePairError
 from detdistill.methods.parts.values import at_points_of
 from detdistill.methods.tid import TID
-from detdistill.structures import unflatten
 
 
 def made(facts: fakes.Spec | None = None, **settings: object) -> TID:

@@ -11,8 +11,9 @@ from tests.fake_queries import FakeQueryHead
 from tests.train.fakes import batch
 
 from detdistill import detectors, methods
+from detdistill.levels import Levels
 from detdistill.methods import Method, UnsuitablePairError, combine
-from detdistill.structures import DetectorOutput, Levels, Spec
+from detdistill.structures import DetectorOutput, Spec
 from detdistill.train.other_scale import OtherScale
 from detdistill.train.step import Losses, TrainStep
 

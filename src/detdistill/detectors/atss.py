@@ -15,8 +15,9 @@ from detdistill.detectors import assign
 from detdistill.detectors.architecture import Architecture
 from detdistill.detectors.dense import DenseDetector
 from detdistill.focal import sigmoid_focal_loss
+from detdistill.levels import take
 from detdistill.losses import giou_loss, precise, soft_bce, weighted_mean
-from detdistill.structures import DensePredictions, Targets, take
+from detdistill.structures import DensePredictions, Targets
 
 BOX_WEIGHT = 2.0
 STDS = (0.1, 0.1, 0.2, 0.2)

@@ -21,6 +21,7 @@ from detdistill.detectors.query_architecture import QueryArchitecture
 from detdistill.detectors.query_encoder import Encoder
 from detdistill.detectors.query_head import Decoder
 from detdistill.focal import sigmoid_focal_loss
+from detdistill.levels import take
 from detdistill.losses import giou_loss, weighted_mean
 from detdistill.structures import (
     EVERYTHING,
@@ -33,7 +34,6 @@ from detdistill.structures import (
     Targets,
     Truth,
     local_mean,
-    take,
 )
 
 CLASS_WEIGHT = 2.0

@@ -30,11 +30,11 @@ from detdistill.detectors.rpn import (
     propose,
 )
 from detdistill.detectors.selection import select_regions
+from detdistill.levels import Levels
 from detdistill.structures import (
     EVERYTHING,
     Detections,
     DetectorOutput,
-    Levels,
     Reads,
     RegionPredictions,
     Regions,

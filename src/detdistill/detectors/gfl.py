@@ -15,13 +15,14 @@ from detdistill.detectors import assign
 from detdistill.detectors.architecture import Architecture
 from detdistill.detectors.dense import DenseDetector
 from detdistill.focal import quality_focal_loss
+from detdistill.levels import take
 from detdistill.losses import (
     distribution_focal_loss,
     giou_loss,
     precise,
     weighted_mean,
 )
-from detdistill.structures import DensePredictions, Targets, take
+from detdistill.structures import DensePredictions, Targets
 
 BOX_WEIGHT = 2.0
 DFL_WEIGHT = 0.25

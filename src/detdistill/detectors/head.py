@@ -14,7 +14,14 @@ from torch import Tensor, nn
 from detdistill.detectors.architecture import Architecture
 from detdistill.detectors.norms import GroupNorm
 from detdistill.detectors.priors import Priors
-from detdistill.structures import EVERYTHING, BoxCoder, DensePredictions, Levels, Reads, Towers
+from detdistill.levels import Levels
+from detdistill.structures import (
+    EVERYTHING,
+    BoxCoder,
+    DensePredictions,
+    Reads,
+    Towers,
+)
 from detdistill.winograd import over_levels
 
 RARE = 0.01

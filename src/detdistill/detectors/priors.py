@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from detdistill.structures import Levels
+from detdistill.levels import Levels
 
 
 class Priors(nn.Module):

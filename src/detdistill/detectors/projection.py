@@ -8,7 +8,7 @@ from torch import nn
 
 from detdistill.detectors.norms import GroupNorm
 from detdistill.detectors.query_architecture import QueryArchitecture
-from detdistill.structures import Levels
+from detdistill.levels import Levels
 
 
 class Projection(nn.Module):

@@ -17,7 +17,8 @@ from transformers.models.deformable_detr.modeling_deformable_detr import (
 
 from detdistill.detectors.query_architecture import QueryArchitecture
 from detdistill.detectors.transformer import EncoderLayer, config_of, geometry_of, start
-from detdistill.structures import EncoderTrace, Levels
+from detdistill.levels import Levels
+from detdistill.structures import EncoderTrace
 
 
 class Encoder(nn.Module):

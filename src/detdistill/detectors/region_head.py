@@ -20,15 +20,14 @@ from detdistill.boxes import DeltaCoder, area
 from detdistill.detectors import assign
 from detdistill.detectors.region_architecture import RegionArchitecture, Sampling
 from detdistill.detectors.sampling import sample
+from detdistill.levels import Levels, take
 from detdistill.losses import delta_error, precise, weighted_mean
 from detdistill.structures import (
-    Levels,
     Proposals,
     Regions,
     RegionScores,
     RegionTrace,
     Truth,
-    take,
 )
 
 CODER = DeltaCoder(stds=(0.1, 0.1, 0.2, 0.2))

@@ -22,8 +22,14 @@ from detdistill.detectors.dense import priors_inside
 from detdistill.detectors.priors import Priors
 from detdistill.detectors.region_architecture import Proposing, RegionArchitecture, Sampling
 from detdistill.detectors.sampling import sample
+from detdistill.levels import Levels, take
 from detdistill.losses import delta_error, precise, soft_bce, weighted_mean
-from detdistill.structures import DensePredictions, Levels, Proposals, Targets, Truth, take
+from detdistill.structures import (
+    DensePredictions,
+    Proposals,
+    Targets,
+    Truth,
+)
 
 CODER = DeltaCoder()
 OBJECT, NOTHING = 0, 1

@@ -10,7 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from detdistill.structures import DensePredictions, Levels, Targets, per_cell, unflatten
+from detdistill.levels import Levels, per_cell, unflatten
+from detdistill.structures import DensePredictions, Targets
 
 
 @torch.no_grad()

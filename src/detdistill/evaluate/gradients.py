@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from detdistill.structures import Levels
+from detdistill.levels import Levels
 
 
 def gradient_maps(loss: Tensor, features: Levels) -> Levels:

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from detdistill import boxes, losses
 from detdistill.boxes import DistributionCoder
-from detdistill.structures import DensePredictions, Levels, Targets, unflatten
+from detdistill.levels import Levels, unflatten
+from detdistill.structures import DensePredictions, Targets
 
 
 @torch.no_grad()

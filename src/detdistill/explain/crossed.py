@@ -18,8 +18,9 @@ from detdistill.explain.figure import Figure
 from detdistill.explain.parts import sheets
 from detdistill.explain.parts.sheets import Map
 from detdistill.explain.subject import Subject, View
+from detdistill.levels import Levels
 from detdistill.methods.crosskd import CrossKD
-from detdistill.structures import EVERYTHING, DensePredictions, Levels
+from detdistill.structures import EVERYTHING, DensePredictions
 
 _SCORE = "best class score"
 

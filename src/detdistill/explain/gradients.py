@@ -17,8 +17,9 @@ from detdistill.explain.figure import Figure
 from detdistill.explain.parts import sheets
 from detdistill.explain.parts.sheets import Map
 from detdistill.explain.subject import Subject, View
+from detdistill.levels import Levels
 from detdistill.methods import Method
-from detdistill.structures import Levels, Reads, Spec, Towers
+from detdistill.structures import Reads, Spec, Towers
 
 _OF_A_LEVEL = re.compile(r"/level\d+$")
 

@@ -13,8 +13,8 @@ from detdistill.explain.figure import Figure, NotThere
 from detdistill.explain.parts import sheets
 from detdistill.explain.parts.sheets import Map
 from detdistill.explain.subject import Subject, View
+from detdistill.levels import Levels
 from detdistill.methods.method import Looking
-from detdistill.structures import Levels
 
 Areas = Mapping[str, Levels]
 

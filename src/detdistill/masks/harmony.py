@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from detdistill import boxes
-from detdistill.structures import DensePredictions, Levels, Targets, cells_of, put
+from detdistill.levels import Levels, cells_of, put
+from detdistill.structures import DensePredictions, Targets
 
 Harmony = Literal["harmonic", "geometric", "gap", "none"]
 

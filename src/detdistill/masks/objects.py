@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from detdistill import boxes
+from detdistill.levels import Levels
 from detdistill.masks.exact import exact, padded, portions
-from detdistill.structures import Levels, Truth
+from detdistill.structures import Truth
 
 
 def object_level(corners: Tensor, levels: int) -> Tensor:

@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detdistill import boxes
+from detdistill.levels import Levels, take, unflatten
 from detdistill.masks.exact import exact, upright
-from detdistill.structures import Levels, take, unflatten
 
 BLOCK = 128
 """Boxes that are suppressed at a time."""

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from detdistill import boxes
+from detdistill.levels import take
 from detdistill.masks.exact import exact, padded
 from detdistill.masks.objects import object_level
-from detdistill.structures import Truth, take
+from detdistill.structures import Truth
 
 RegionDistance = Literal["covered", "iou"]
 FineGrainedScope = Literal["own", "each", "image"]

@@ -21,10 +21,11 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from detdistill import focal, losses
+from detdistill.levels import Levels, cells_of, to_priors
 from detdistill.methods.method import Method
 from detdistill.methods.parts import assignment
 from detdistill.methods.parts.pair import same_predictions
-from detdistill.structures import Levels, Reads, Spec, Step, cells_of, to_priors
+from detdistill.structures import Reads, Spec, Step
 
 
 class BCKD(Method):

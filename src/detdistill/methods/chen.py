@@ -23,11 +23,17 @@ import torch
 from torch import Tensor
 
 from detdistill import boxes, losses
+from detdistill.levels import take
 from detdistill.methods.method import Method
 from detdistill.methods.parts import assignment
 from detdistill.methods.parts.necks import adapted
 from detdistill.methods.parts.pair import Adapter, adapters, same_predictions
-from detdistill.structures import DensePredictions, Reads, Spec, Step, take
+from detdistill.structures import (
+    DensePredictions,
+    Reads,
+    Spec,
+    Step,
+)
 
 
 class Chen(Method):

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from detdistill import losses, masks
+from detdistill.levels import Levels
 from detdistill.methods.method import Method
 from detdistill.methods.parts.attention import Context, attention
 from detdistill.methods.parts.necks import adapted
@@ -32,7 +33,7 @@ from detdistill.methods.parts.pair import (
     or_published,
     same_strides,
 )
-from detdistill.structures import Levels, Spec, Step
+from detdistill.structures import Spec, Step
 
 RELEASED = {
     "regions": (5e-5, 2.5e-5, 5e-5, 5e-7, 0.5),

@@ -22,10 +22,11 @@ import torch
 from torch import Tensor
 
 from detdistill import losses, masks
+from detdistill.levels import Levels, cells_of
 from detdistill.methods.method import Method
 from detdistill.methods.parts.necks import adapted
 from detdistill.methods.parts.pair import Adapter, adapters, needs_anchors, same_strides
-from detdistill.structures import Levels, Spec, Step, cells_of
+from detdistill.structures import Spec, Step
 
 
 class FGFI(Method):

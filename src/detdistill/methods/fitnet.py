@@ -16,10 +16,11 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from detdistill.levels import Levels
 from detdistill.methods.method import Method
 from detdistill.methods.parts.necks import adapted, by_level, cell_errors
 from detdistill.methods.parts.pair import Adapter, adapters, same_strides
-from detdistill.structures import Levels, Spec, Step
+from detdistill.structures import Spec, Step
 
 
 class FitNet(Method):

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from detdistill import losses
+from detdistill.levels import Levels
 from detdistill.methods.method import Method
 from detdistill.methods.parts.necks import adapted
 from detdistill.methods.parts.pair import (
@@ -29,7 +30,7 @@ from detdistill.methods.parts.pair import (
     or_published,
     same_predictions,
 )
-from detdistill.structures import Levels, Reads, Spec, Step
+from detdistill.structures import Reads, Spec, Step
 
 RELEASED = {
     "distributions": (0.1, 0.05),

@@ -23,10 +23,11 @@ from typing import ClassVar
 from torch import Tensor
 
 from detdistill import instances, losses
+from detdistill.levels import Levels, cells_of
 from detdistill.methods.method import Method
 from detdistill.methods.parts.pair import Adapter, adapters, needs_anchors, same_predictions
 from detdistill.methods.parts.predictions import emitted
-from detdistill.structures import Levels, Reads, Spec, Step, cells_of
+from detdistill.structures import Reads, Spec, Step
 
 
 class GID(Method):

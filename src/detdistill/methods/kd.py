@@ -18,9 +18,15 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from detdistill import losses
+from detdistill.levels import Levels, unflatten
 from detdistill.methods.parts.mimicry import Mimicry, common
 from detdistill.methods.parts.pair import same_predictions
-from detdistill.structures import DensePredictions, Levels, Reads, Spec, Step, unflatten
+from detdistill.structures import (
+    DensePredictions,
+    Reads,
+    Spec,
+    Step,
+)
 
 
 class KD(Mimicry):

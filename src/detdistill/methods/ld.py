@@ -20,11 +20,12 @@ from typing import ClassVar
 from torch import Tensor
 
 from detdistill import losses, masks
+from detdistill.levels import Levels, cells_of, to_priors
 from detdistill.methods.method import Method, UnsuitablePairError
 from detdistill.methods.parts import assignment
 from detdistill.methods.parts.pair import same_predictions
 from detdistill.methods.parts.predictions import edge_divergence
-from detdistill.structures import Levels, Reads, Spec, Step, cells_of, to_priors
+from detdistill.structures import Reads, Spec, Step
 
 
 class LD(Method):

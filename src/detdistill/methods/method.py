@@ -10,7 +10,8 @@ from typing import Any, ClassVar, Protocol, Self, dataclass_transform, runtime_c
 from torch import Tensor, nn
 
 from detdistill.errors import UserError
-from detdistill.structures import Levels, Reads, Spec, Step
+from detdistill.levels import Levels
+from detdistill.structures import Reads, Spec, Step
 
 
 class UnsuitablePairError(UserError):

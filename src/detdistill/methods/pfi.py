@@ -17,11 +17,12 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from detdistill.levels import Levels
 from detdistill.losses import precise
 from detdistill.methods.method import Method
 from detdistill.methods.parts.necks import adapted, by_level, cell_errors
 from detdistill.methods.parts.pair import Adapter, adapters, same_predictions
-from detdistill.structures import Levels, Reads, Spec, Step
+from detdistill.structures import Reads, Spec, Step
 
 
 class PFI(Method):

@@ -21,10 +21,16 @@ from typing import ClassVar, Literal
 
 from torch import Tensor
 
+from detdistill.levels import Levels
 from detdistill.losses import resized, standardise
 from detdistill.methods.method import Method, UnsuitablePairError
 from detdistill.methods.parts.pair import same_level_count, same_widths, within_towers
-from detdistill.structures import DetectorOutput, Levels, Reads, Spec, Step
+from detdistill.structures import (
+    DetectorOutput,
+    Reads,
+    Spec,
+    Step,
+)
 
 
 class PKD(Method):

@@ -21,11 +21,12 @@ from typing import ClassVar, Literal
 from torch import Tensor
 
 from detdistill import boxes, instances, losses, masks
+from detdistill.levels import Levels, cells_of
 from detdistill.methods.method import Method
 from detdistill.methods.parts import assignment
 from detdistill.methods.parts.necks import adapted, by_level, cell_errors
 from detdistill.methods.parts.pair import Adapter, adapters, needs_anchors, same_predictions
-from detdistill.structures import Levels, Reads, Spec, Step, cells_of
+from detdistill.structures import Reads, Spec, Step
 
 
 class Regions(Method):

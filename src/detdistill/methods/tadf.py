@@ -21,12 +21,13 @@ import torch
 from torch import Tensor
 
 from detdistill import losses, masks
+from detdistill.levels import Levels
 from detdistill.methods.method import Method
 from detdistill.methods.parts import pair
 from detdistill.methods.parts.necks import adapted, cell_errors, half_means
 from detdistill.methods.parts.proposals import Whose
 from detdistill.methods.parts.samples import Samples, of_priors, of_regions
-from detdistill.structures import Levels, Reads, Spec, Step
+from detdistill.structures import Reads, Spec, Step
 
 
 class TADF(Method):

@@ -20,11 +20,17 @@ from typing import ClassVar
 from torch import Tensor
 
 from detdistill import losses
+from detdistill.levels import (
+    Levels,
+    cells_of,
+    put,
+    take,
+)
 from detdistill.masks import ObjectQuality
 from detdistill.methods.parts.balance import Balanced
 from detdistill.methods.parts.necks import adapted, by_level, cell_errors, half_means
 from detdistill.methods.parts.pair import Adapter, adapters, same_predictions
-from detdistill.structures import Levels, Reads, Spec, Step, cells_of, put, take
+from detdistill.structures import Reads, Spec, Step
 
 
 class TBD(Balanced):

@@ -21,6 +21,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
+from detdistill.levels import Levels, unflatten
 from detdistill.methods.parts.necks import adapted, by_level
 from detdistill.methods.parts.pair import (
     Adapter,
@@ -31,7 +32,7 @@ from detdistill.methods.parts.pair import (
 )
 from detdistill.methods.parts.tiers import Tiered
 from detdistill.methods.parts.values import Valued, at_points_of
-from detdistill.structures import Levels, Reads, Spec, Step, unflatten
+from detdistill.structures import Reads, Spec, Step
 
 
 class TID(Tiered, Valued):

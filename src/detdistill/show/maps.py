@@ -19,8 +19,8 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from torch import Tensor
 
+from detdistill.levels import Levels
 from detdistill.show import colors
-from detdistill.structures import Levels
 
 _PANEL = 1.9
 """Inches."""

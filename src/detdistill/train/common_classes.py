@@ -20,11 +20,11 @@ from torch import Tensor, nn
 
 from detdistill.classes import ClassMatch
 from detdistill.detectors.assign import normaliser
+from detdistill.levels import Levels
 from detdistill.structures import (
     AnyHead,
     DensePredictions,
     DetectorOutput,
-    Levels,
     Matches,
     Proposals,
     QueryPredictions,

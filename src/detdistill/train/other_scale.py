@@ -23,12 +23,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detdistill.boxes import DistanceCoder
+from detdistill.levels import Levels
 from detdistill.losses import resized
 from detdistill.methods import Method, UnsuitablePairError
 from detdistill.structures import (
     DensePredictions,
     DetectorOutput,
-    Levels,
     Predictions,
     QueryPredictions,
     Reads,

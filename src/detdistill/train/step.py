@@ -11,13 +11,13 @@ from torch import distributed as dist
 
 from detdistill.classes import ClassMatch
 from detdistill.detectors import Detector, folded
+from detdistill.levels import Levels
 from detdistill.methods import Method, combine
 from detdistill.structures import (
     EVERYTHING,
     AnyHead,
     Batch,
     DetectorOutput,
-    Levels,
     Reads,
     Spec,
     Step,

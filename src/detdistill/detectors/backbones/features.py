@@ -9,7 +9,7 @@ from typing import Literal, Self
 
 from torch import Tensor, nn
 
-from detdistill.structures import Levels
+from detdistill.levels import Levels
 
 STANDARD_WIDTH = 64
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torchvision.models import mobilenetv2
 
 from detdistill.detectors.backbones.features import STANDARD_WIDTH, Backbone, Features
-from detdistill.structures import Levels
+from detdistill.levels import Levels
 
 ENDS = (3, 6, 13, 18)
 """Where in torchvision's `features` the last block of each stage stands."""

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool
 
-from detdistill.structures import Levels
+from detdistill.levels import Levels
 
 
 class ExtraLevels(ExtraFPNBlock):  # type: ignore[misc]

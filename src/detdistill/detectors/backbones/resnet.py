@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from detdistill.detectors.backbones.features import STANDARD_WIDTH, Backbone, Features
 from detdistill.errors import UserError
-from detdistill.structures import Levels
+from detdistill.levels import Levels
 
 BLOCKS = {
     18: (2, 2, 2, 2),

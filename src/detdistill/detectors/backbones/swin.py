@@ -15,7 +15,7 @@ from torchvision.models.swin_transformer import SwinTransformer
 
 from detdistill.detectors.backbones.features import STANDARD_WIDTH, Backbone, Features
 from detdistill.errors import UserError
-from detdistill.structures import Levels
+from detdistill.levels import Levels
 
 PATCH = 4
 WINDOW = 7

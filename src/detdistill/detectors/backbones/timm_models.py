@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from detdistill.detectors.backbones.features import Backbone, Features
 from detdistill.errors import UserError
-from detdistill.structures import Levels
+from detdistill.levels import Levels
 
 RGB = tuple[float, float, float]
 

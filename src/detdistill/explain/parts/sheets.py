@@ -11,9 +11,10 @@ from torch import Tensor
 
 from detdistill.explain.figure import Figure, NotThere, Row
 from detdistill.explain.subject import Subject, View
+from detdistill.levels import Levels
 from detdistill.masks import inside_objects
 from detdistill.show.maps import Picture, Strip, level_name, sheet
-from detdistill.structures import EVERYTHING, Levels, Reads, Spec
+from detdistill.structures import EVERYTHING, Reads, Spec
 
 
 @dataclass(frozen=True, kw_only=True)

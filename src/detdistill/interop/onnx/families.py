@@ -27,8 +27,9 @@ from detdistill.interop.onnx.graph import (
     suppressed,
 )
 from detdistill.interop.onnx.suppression import survivors
+from detdistill.levels import Levels, take
 from detdistill.losses import precise
-from detdistill.structures import DensePredictions, Levels, Proposals, Reads, take
+from detdistill.structures import DensePredictions, Proposals, Reads
 
 NECK = Reads()
 

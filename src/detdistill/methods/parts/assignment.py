@@ -6,7 +6,8 @@ from typing import Literal
 
 from torch import Tensor
 
-from detdistill.structures import Step, level_sums
+from detdistill.levels import level_sums
+from detdistill.structures import Step
 
 Speaking = Literal["positive", "all"]
 """Which levels speak: those on which something is positive, or all."""

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from detdistill import boxes, instances, masks
+from detdistill.levels import Levels, take
 from detdistill.masks import ObjectQuality
 from detdistill.methods.method import Method
 from detdistill.methods.parts import assignment
-from detdistill.structures import DensePredictions, Levels, Spec, Step, take
+from detdistill.structures import DensePredictions, Spec, Step
 
 
 class Balanced(Method):

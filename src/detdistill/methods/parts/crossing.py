@@ -11,6 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from detdistill import losses
+from detdistill.levels import Levels
 from detdistill.methods.method import UnsuitablePairError
 from detdistill.methods.parts.mimicry import Said, common, own, published
 from detdistill.methods.parts.pair import (
@@ -22,7 +23,12 @@ from detdistill.methods.parts.pair import (
     same_towers,
     same_widths,
 )
-from detdistill.structures import Levels, Reads, Spec, Step, Towers
+from detdistill.structures import (
+    Reads,
+    Spec,
+    Step,
+    Towers,
+)
 
 Strategy = Literal["a", "b", "c", "d"]
 

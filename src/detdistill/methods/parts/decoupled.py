@@ -9,11 +9,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detdistill import losses, masks
+from detdistill.levels import Levels, cells_of
 from detdistill.methods.method import Method
 from detdistill.methods.parts import pair
 from detdistill.methods.parts.necks import adapted, cell_errors, half_means
 from detdistill.methods.parts.proposals import Whose, are_two_stage, shared
-from detdistill.structures import DetectorOutput, Levels, Spec, Step, cells_of
+from detdistill.structures import DetectorOutput, Spec, Step
 
 STAGES = 3
 """How many stages of the backbone are imitated, counted from the last."""

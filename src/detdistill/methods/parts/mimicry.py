@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from detdistill import boxes, focal, losses
+from detdistill.levels import of_class, per_cell
 from detdistill.methods.method import Method
 from detdistill.methods.parts.predictions import edge_divergence
 from detdistill.structures import (
@@ -24,8 +25,6 @@ from detdistill.structures import (
     RegionScores,
     Spec,
     Step,
-    of_class,
-    per_cell,
 )
 
 Said = DensePredictions | RegionScores | QueryPredictions

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from detdistill import losses
-from detdistill.structures import Levels, Step
+from detdistill.levels import Levels
+from detdistill.structures import Step
 
 
 def adapted(layers: nn.ModuleList, step: Step) -> list[tuple[Tensor, Tensor]]:

@@ -8,8 +8,9 @@ from typing import NamedTuple
 from torch import Tensor
 
 from detdistill import boxes, losses
+from detdistill.levels import of_class, take
 from detdistill.methods.parts.proposals import Whose, shared
-from detdistill.structures import Step, of_class, take
+from detdistill.structures import Step
 
 
 class Samples(NamedTuple):

@@ -15,17 +15,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detdistill import boxes, masks
+from detdistill.levels import Levels, take, unflatten
 from detdistill.methods.method import Method
 from detdistill.methods.parts.pair import needs_anchors
 from detdistill.structures import (
     DensePredictions,
     DetectorOutput,
-    Levels,
     Spec,
     Step,
     Truth,
-    take,
-    unflatten,
 )
 
 Scope = Literal["image", "level", "batch"]
