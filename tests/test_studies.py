@@ -22,7 +22,7 @@ from benchmarks.studies.ordering import verdict
 from benchmarks.studies.pool import Pool
 from benchmarks.studies.study import Results, Table
 
-from detdistill import data, recipes
+from detdistill import data, recipes, winograd
 from detdistill.train import experiment as experiments
 from detdistill.train.experiment import Experiment
 
@@ -201,10 +201,14 @@ def test_a_student_alone_has_no_map_of_classes(results: Results) -> None:
 
 
 def test_trainings_in_both_precisions_differ_in_nothing_else(results: Results) -> None:
-    full, half = next(precision.study(SHORT, results))
-    assert (full.student.precision, half.student.precision) == ("fp32", "bf16")
-    assert full.teacher == half.teacher
-    for mine, other in zip(full.rows, half.rows, strict=True):
-        pair = [t.experiment(mine, 1, results.pool) for t in (full, half)]
-        assert mine == other
-        assert Experiment(**vars(pair[1]) | {"precision": "fp32"}) == pair[0]
+    usual = winograd.WORTH_IT
+    (tables,) = precision.study(SHORT, results)
+    full, *halves = tables
+    assert [table.student.precision for table in tables] == ["fp32", "bf16", "bf16"]
+    for half in halves:
+        assert full.teacher == half.teacher
+        for mine, other in zip(full.rows, half.rows, strict=True):
+            whole, lowered = (t.experiment(mine, 1, results.pool) for t in (full, half))
+            assert mine == other
+            assert Experiment(**vars(lowered) | {"precision": "fp32", "winograd": False}) == whole
+    assert usual == winograd.WORTH_IT

@@ -28,14 +28,15 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from detdistill.levels import Levels
+from detdistill.losses import precise
 
 TILE = 4
 KERNEL = 3
 FRAMED = TILE + KERNEL - 1
 """A tile with what its convolution sees of its neighbours."""
 POINTS = (0, 3 / 4, -3 / 4, 3 / 2, -3 / 2)
-"""Where polynomials are evaluated, beside at infinity: of simple fractions, those that round least.
-The usual 0, ±1 and ±2 round twice as coarsely."""
+"""Where polynomials are evaluated, beside at infinity: of simple fractions, those that round least
+in bfloat16, the matrices below included. The usual 0, ±1 and ±2 round twice as coarsely."""
 
 
 def _powers(count: int) -> npt.NDArray[np.float64]:
@@ -81,11 +82,22 @@ class WinogradConv2d(nn.Conv2d):
 
     def over(self, maps: Levels) -> Levels:
         """Maps (B, C, H, W), whose sizes may differ -> (B, K, H, W) each."""
-        if not all(map(_is_suitable, maps)) or self._mean_extent(maps) < WORTH_IT:
+        if not all(map(self._suits, maps)) or self._mean_extent(maps) < WORTH_IT:
             return tuple(super(WinogradConv2d, self).forward(level) for level in maps)
         rounded = (level.to(_precision(level)) for level in maps)
         convolved: Levels = _Convolution.apply(self.weight, self.bias, *rounded)
         return convolved
+
+    def _suits(self, maps: Tensor) -> bool:
+        """Whether they are on a CPU, in a precision that can be, and their channels come last."""
+        return (
+            not torch.compiler.is_compiling()
+            and maps.device.type == "cpu"
+            and _precision(maps) in (torch.float64, torch.float32, torch.bfloat16)
+            and _precision(maps) == _precision(self.weight)
+            and maps.is_contiguous(memory_format=torch.channels_last)
+            and not _as_usual.get()
+        )
 
     def _mean_extent(self, maps: Levels) -> float:
         tiles = max(sum(map(_count, maps)), 1)
@@ -119,20 +131,10 @@ def as_usual() -> Iterator[None]:
 _as_usual: ContextVar[bool] = ContextVar("as_usual", default=False)
 
 
-def _is_suitable(maps: Tensor) -> bool:
-    """Whether it is on a CPU, its numbers reach far enough, and its channels come last."""
-    return (
-        not torch.compiler.is_compiling()
-        and maps.device.type == "cpu"
-        and _precision(maps) in (torch.float64, torch.float32, torch.bfloat16)
-        and maps.is_contiguous(memory_format=torch.channels_last)
-        and not _as_usual.get()
-    )
-
-
-def _precision(maps: Tensor) -> torch.dtype:
-    """In which they are convolved."""
-    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else maps.dtype
+def _precision(numbers: Tensor) -> torch.dtype:
+    """In which an ordinary convolution takes them."""
+    lowered = torch.is_autocast_enabled("cpu") and numbers.dtype != torch.float64
+    return torch.get_autocast_dtype("cpu") if lowered else numbers.dtype
 
 
 class _Convolution(torch.autograd.Function):
@@ -158,7 +160,7 @@ class _Convolution(torch.autograd.Function):
             weight_gradient, map_gradients = _gradients(
                 maps, gradients, weight, of_weight=of_weight, of_maps=any(of_maps)
             )
-        bias_gradient = _gradient_of_bias(gradients, weight.dtype) if of_bias else None
+        bias_gradient = _gradient_of_bias(gradients) if of_bias else None
         return weight_gradient, bias_gradient, *map_gradients
 
 
@@ -196,7 +198,7 @@ def _gradients(
         of_products = _times(OUTPUT.T, pull)
         if of_weight:
             tiles = _by_factor(_times(INPUT, seen[number]))
-            part = (_by_factor(of_products).transpose(1, 2) @ tiles).to(weight.dtype)
+            part = precise(_by_factor(of_products).transpose(1, 2) @ tiles)
             of_factors = part if of_factors is None else of_factors.add_(part)
         if of_maps:
             of_tiles.append(_times(INPUT.T, _products(of_products, factors)))
@@ -206,8 +208,9 @@ def _gradients(
     )
 
 
-def _gradient_of_bias(gradients: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
-    """(B, K, H, W) each -> (K,), added up in a precision of its own."""
+def _gradient_of_bias(gradients: Sequence[Tensor]) -> Tensor:
+    """(B, K, H, W) each -> (K,)."""
+    dtype = torch.promote_types(gradients[0].dtype, torch.float32)
     return torch.stack([g.sum(dim=(0, 2, 3), dtype=dtype) for g in gradients]).sum(dim=0)
 
 
@@ -218,17 +221,19 @@ def _in_line(parts: list[Tensor]) -> Tensor:
 
 def _products(tiles: Tensor, factors: Tensor) -> Tensor:
     """(T, 36, X) and (36, X, Y) -> (T, 36, Y)."""
-    return (tiles.transpose(0, 1) @ factors).transpose(0, 1)
+    return (_by_factor(tiles) @ factors).transpose(0, 1)
 
 
 def _factors(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """(K, C, 3, 3) -> (36, K, C)."""
-    return _by_factor(_times(WEIGHT, weight.permute(0, 2, 3, 1).flatten(1, 2)).to(dtype))
+    rows = precise(weight).permute(0, 2, 3, 1).flatten(1, 2)
+    return _by_factor(_times(WEIGHT, rows).to(dtype))
 
 
 def _by_factor(numbers: Tensor) -> Tensor:
-    """(X, 36, Y) -> (36, X, Y), which products in half precision want to be contiguous."""
-    return numbers.transpose(0, 1).contiguous()
+    """(X, 36, Y) -> (36, X, Y), contiguous where products want it so: in half precision."""
+    by_factor = numbers.transpose(0, 1)
+    return by_factor.contiguous() if numbers.dtype == torch.bfloat16 else by_factor
 
 
 def _weight_of(factors: Tensor) -> Tensor:
@@ -295,7 +300,7 @@ def _by_place(numbers: Tensor, maps: Sequence[Tensor]) -> Iterator[Tensor]:
     side = isqrt(numbers.shape[1])
     parts = numbers.split([_count(level) for level in maps])
     for part, level in zip(parts, maps, strict=True):
-        grid = part.view(len(level), *_extent(level), side, side, -1)
+        grid = part.view(len(level), *_extent(level), side, side, part.shape[-1])
         yield grid.permute(0, 1, 3, 2, 4, 5)
 
 

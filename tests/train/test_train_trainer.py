@@ -1,7 +1,7 @@
 import copy
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ from tests.train.fakes import (
     start_engine,
 )
 
-from detdistill import detectors
+from detdistill import detectors, winograd
 from detdistill.methods import combine
 from detdistill.train.experiment import Experiment, Optimizer
 from detdistill.train.step import TrainStep
@@ -148,7 +148,12 @@ def test_a_restored_training_draws_the_same_regions() -> None:
 
 @pytest.mark.parametrize(
     ("settings", "wanted"),
-    [({}, True), ({"winograd": False}, False), ({"compile": True}, False)],
+    [
+        ({}, True),
+        ({"precision": "bf16"}, True),
+        ({"winograd": False}, False),
+        ({"compile": True}, False),
+    ],
 )
 def test_both_detectors_multiply_less_where_it_helps(
     settings: dict[str, Any], wanted: bool
@@ -159,3 +164,22 @@ def test_both_detectors_multiply_less_where_it_helps(
     Trainer(step, chosen, start_engine(chosen))
     for detector in (step.student, step.teacher.detector):
         assert any(isinstance(m, WinogradConv2d) for m in detector.modules()) == wanted
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_steps_that_multiply_less_lead_to_about_the_same_losses(
+    monkeypatch: pytest.MonkeyPatch, precision: Literal["fp32", "bf16"]
+) -> None:
+    monkeypatch.setattr(winograd, "WORTH_IT", 0)
+    settings = experiment(precision=precision)
+    losses = []
+    for quick in (False, True):
+        torch.manual_seed(0)
+        small, large = (detectors.build("gfl-mini-w8", ("thing",)) for _ in range(2))
+        step = TrainStep(small, large, combine.parse("crosskd"))
+        trainer = Trainer(step, replace(settings, winograd=quick), start_engine(settings))
+        advance(trainer, 3)
+        losses.append(trainer.read()[0])
+    usual, ours = losses
+    assert ours != usual
+    assert ours == pytest.approx(usual, rel=1e-3 if precision == "fp32" else 0.05)
