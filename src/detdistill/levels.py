@@ -1,7 +1,7 @@
 """The levels of a pyramid, laid flat prior by prior or cell by cell, and back.
 
-Shape letters: B images, K classes, A priors per cell, L levels, H and W cells, N = all priors of an
-image: level by level, row by row, priors of a cell innermost.
+Shape letters: B images, K classes, c numbers of a prior, A priors per cell, H and W cells, P picked
+priors, N = all priors of an image: level by level, row by row, priors of a cell innermost.
 """
 
 from __future__ import annotations

@@ -128,13 +128,23 @@ class Truth:
     """(B, 2) height and width in pixels of each image before padding."""
 
 
+PAD_MULTIPLE = 32
+"""Heights and widths of batches are multiples of this, the coarsest stride of a backbone; cells up
+to the next multiple of an image's size belong to the image."""
+
+
+def padded_up(side: int) -> int:
+    """The next multiple."""
+    return -(-side // PAD_MULTIPLE) * PAD_MULTIPLE
+
+
 @_structure
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
     """Images and their truth as a data loader yields them."""
 
     images: Tensor
-    """(B, 3, H, W) uint8 RGB, padded at the right and the bottom."""
+    """(B, 3, H, W) uint8 RGB, padded at the right and the bottom to multiples of `PAD_MULTIPLE`."""
     truth: Truth
     ids: Tensor
     """(B,) id of each image in its data set's ground truth."""

@@ -18,9 +18,9 @@ from detdistill.data import pictures as reading
 from detdistill.data.transforms import scale
 from detdistill.errors import UserError
 from detdistill.evaluate import Detector, detect
-from detdistill.evaluate.run import SIZE_MULTIPLE
 from detdistill.files import new_folder, require_new_folder
 from detdistill.show.detections import Objects
+from detdistill.structures import padded_up
 
 SHOWN_FAILURES = 3
 
@@ -112,8 +112,8 @@ def batches(seen: Iterator[Seen], size: int, canvas: int = 0) -> Iterator[list[S
 
 
 def _padded(seen: Seen, canvas: int) -> tuple[int, ...]:
-    """Height and width in units of what they are padded to a multiple of."""
-    return tuple(-(-max(side, canvas) // SIZE_MULTIPLE) for side in seen.resized.shape[-2:])
+    """Height and width of a batch with it."""
+    return tuple(padded_up(max(side, canvas)) for side in seen.resized.shape[-2:])
 
 
 def _found(detector: Detector, batch: Sequence[Seen], canvas: int) -> Iterator[Prediction]:

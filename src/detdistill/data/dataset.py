@@ -9,10 +9,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from detdistill.structures import Batch, Truth
-
-MULTIPLE = 32
-"""Batches are as high and as wide as a multiple of this, so that every pyramid level fits."""
+from detdistill.structures import Batch, Truth, padded_up
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -87,7 +84,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 def _images(samples: Sequence[Sample]) -> Tensor:
     heights, widths = zip(*(sample.size for sample in samples), strict=True)
     canvas = max(sample.canvas for sample in samples)
-    height, width = _round_up(max(canvas, *heights)), _round_up(max(canvas, *widths))
+    height, width = padded_up(max(canvas, *heights)), padded_up(max(canvas, *widths))
     if all(sample.size == (height, width) for sample in samples):
         return torch.stack([sample.image for sample in samples])
     images = torch.zeros(len(samples), 3, height, width, dtype=torch.uint8)
@@ -110,7 +107,3 @@ def _truth(samples: Sequence[Sample]) -> Truth:
         real[row, :count] = True
     sizes = torch.tensor([sample.size for sample in samples])
     return Truth(boxes=boxes, labels=labels, valid=real & ~crowd, crowd=crowd, sizes=sizes)
-
-
-def _round_up(side: int) -> int:
-    return -(-side // MULTIPLE) * MULTIPLE

@@ -15,6 +15,7 @@ from detdistill.detectors.head import BoxActivation, DenseHead, linear
 from detdistill.detectors.selection import select
 from detdistill.structures import (
     EVERYTHING,
+    PAD_MULTIPLE,
     BoxCoder,
     DensePredictions,
     Detections,
@@ -25,9 +26,6 @@ from detdistill.structures import (
     Truth,
     local_mean,
 )
-
-PAD_MULTIPLE = 32
-"""Cells up to the next multiple of an image's size belong to the image."""
 
 
 class Criterion(Protocol):

@@ -15,16 +15,13 @@ from detdistill import classes
 from detdistill.boxes import to_coco
 from detdistill.errors import UserError
 from detdistill.evaluate import coco
-from detdistill.structures import Detections, Reads, Spec
+from detdistill.structures import Detections, Reads, Spec, padded_up
 from detdistill.winograd import quicken
 
 ClassMap = Mapping[str, str | None]
 """Which of a detector's classes stands for which of the data's; None for none."""
 
 PREDICTIONS = Reads(predictions=True)
-SIZE_MULTIPLE = 32
-"""Batches are padded to heights and widths that this divides, the coarsest backbone stride."""
-
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -217,7 +214,7 @@ def _stack(images: Sequence[Tensor], canvas: int) -> tuple[Tensor, Tensor]:
     """Images padded at the right and the bottom to one size, and their own sizes (B, 2)."""
     sizes = torch.tensor([image.shape[-2:] for image in images])
     least = sizes.amax(0).clamp(min=canvas).tolist()
-    height, width = (-(-side // SIZE_MULTIPLE) * SIZE_MULTIPLE for side in least)
+    height, width = map(padded_up, least)
     padded = [F.pad(i, (0, width - i.shape[-1], 0, height - i.shape[-2])) for i in images]
     return torch.stack(padded), sizes
 

@@ -11,11 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detdistill.boxes import clipped, iou
-from detdistill.detectors.dense import PAD_MULTIPLE
 from detdistill.errors import UserError
 from detdistill.interop.onnx.graph import Found, Graph
 from detdistill.interop.onnx.runtime import open_session, run
-from detdistill.structures import Detections
+from detdistill.structures import PAD_MULTIPLE, Detections
 
 TOLERANCE = 1e-3
 """Of scores, and of box edges in pixels; see `edge_tolerance`."""

@@ -17,7 +17,6 @@ from torch import Tensor
 
 from detdistill import detectors
 from detdistill.detectors import Detector
-from detdistill.detectors.dense import PAD_MULTIPLE
 from detdistill.errors import MissingExtraError
 from detdistill.files import replace_file
 from detdistill.interop import checkpoint
@@ -26,6 +25,7 @@ from detdistill.interop.onnx.families import graph_of
 from detdistill.interop.onnx.graph import RAW, SELECTED, Graph
 from detdistill.interop.onnx.runtime import CARD
 from detdistill.interop.onnx.suppression import translations
+from detdistill.structures import PAD_MULTIPLE
 
 Precision = Literal["fp32", "fp16", "int8"]
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
