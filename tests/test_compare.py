@@ -16,6 +16,7 @@ from detdistill.cli import comparisons, main
 from detdistill.compare import Pair, Plan
 from detdistill.errors import UserError
 from detdistill.interop import checkpoint
+from detdistill.machine import Machine
 from detdistill.report.checkpoints import evaluation_file, read_checkpoint
 from detdistill.train.experiment import OF_THE_TEACHER, Experiment, Optimizer
 
@@ -282,12 +283,12 @@ def test_an_interrupted_comparison_goes_on_and_ends_with_tables_and_a_report(
     request = comparisons.from_arguments([*words, "--parallel", "1"])
     first, then = InThisProcess(most=2), InThisProcess()
 
-    monkeypatch.setattr(grid, "interpreter", first)
+    monkeypatch.setattr(Machine, "launch", staticmethod(first))
     with pytest.raises(KeyboardInterrupt, match="same command again"):
         comparisons.fulfil(request)
     assert not (tmp_path / "report.html").exists()
 
-    monkeypatch.setattr(grid, "interpreter", then)
+    monkeypatch.setattr(Machine, "launch", staticmethod(then))
     found = comparisons.fulfil(request)
 
     assert (len(first.trained), len(then.trained)) == (2, 2)

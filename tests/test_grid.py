@@ -14,8 +14,9 @@ import pytest
 import yaml
 
 import detdistill
-from detdistill import grid, progress
+from detdistill import grid, machine, progress
 from detdistill.errors import UserError
+from detdistill.machine import Machine
 from detdistill.train.experiment import Experiment, Optimizer
 
 SOURCE = Path(detdistill.__file__).resolve().parents[1]
@@ -156,9 +157,71 @@ def test_a_training_that_outlives_its_grid_is_waited_for(
     for name, value in (("data", "shapes:tiny"), ("images", "16"), ("batch_size", "4")):
         words += [f"--{name}", value]
     (tmp_path / "jobs").mkdir()
-    orphan = grid.interpreter(
+    orphan = Machine().launch(
         [*words, "--optimizer.warmup_steps", "1"], tmp_path / "jobs" / "run.log"
     )
     assert grid.run([job]) == ["run"]
     assert orphan.poll() == 0
     assert "already at work" in capsys.readouterr().err
+
+
+def test_what_waits_for_a_failed_training_is_not_started(tmp_path: Path) -> None:
+    teacher = grid.Job(name="teacher", experiment=micro(), folder=tmp_path / "teacher")
+    pupil = grid.Job(
+        name="pupil",
+        experiment=micro(teacher=str(teacher.folder), methods={"pkd": {}}),
+        folder=tmp_path / "pupil",
+        after=("teacher",),
+    )
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs" / "teacher.log").write_text("the disk is full\n")
+    failures: list[UserError] = []
+    launched = grid.run([teacher, pupil], launch=lambda *_: Mortal(2), on_failure=failures.append)
+    assert launched == ["teacher"]
+    first, second = map(str, failures)
+    assert "the disk is full" in first
+    assert second == "The training 'pupil' was not started, for 'teacher' failed."
+
+
+def test_a_finished_run_of_another_teacher_is_not_taken_for_one_of_this(tmp_path: Path) -> None:
+    teacher = grid.Job(name="teacher", experiment=micro(), folder=tmp_path / "teacher")
+    pupil = grid.Job(
+        name="pupil",
+        experiment=micro(teacher=str(teacher.folder), methods={"pkd": {}}),
+        folder=tmp_path / "pupil",
+        after=("teacher",),
+    )
+    grid.run([teacher, pupil])
+    grid.run(
+        [grid.Job(name="teacher", experiment=micro(seed=1), folder=teacher.folder)], overwrite=True
+    )
+    with pytest.raises(UserError, match=r"pupil learned from other weights .*teacher holds now"):
+        grid.run([pupil])
+
+
+def test_trainings_side_by_side_share_the_gpus(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended: set[int] = set()
+    given: list[str | None] = []
+
+    class Child:
+        def __init__(self, _words: Sequence[str], *, env: dict[str, str], **_: object) -> None:
+            self.number = len(given)
+            given.append(env.get(machine.GPUS))
+
+        def poll(self) -> int | None:
+            return 0 if self.number in ended else None
+
+    monkeypatch.setattr(machine.subprocess, "Popen", Child)
+    monkeypatch.delenv(machine.GPUS, raising=False)
+    here = Machine(gpus=["2", "5"])
+    assert here.places == 2
+    for _ in range(3):
+        here.launch([], tmp_path / "log")
+    ended.add(1)
+    here.launch([], tmp_path / "log")
+    assert given == ["2", "5", "2", "5"]
+    given.clear()
+    Machine(gpus=[]).launch([], tmp_path / "log")
+    assert given == [None]

@@ -21,11 +21,11 @@ from detdistill import classes, grid, progress
 from detdistill.errors import UserError
 from detdistill.files import write_json
 from detdistill.report.checkpoints import evaluation_file, read_checkpoint
-from detdistill.report.runs import is_run, read_run
+from detdistill.report.runs import CONTROL, is_run, read_run
 from detdistill.train import experiment as experiments
 from detdistill.train.experiment import Experiment
 
-ALONE, EQUAL_COMPUTE = "alone", "equal-compute"
+ALONE = "alone"
 
 Methods = Mapping[str, dict[str, Any]]
 """Names of methods that work together, with the settings of each."""
@@ -67,16 +67,17 @@ def run(
     *,
     workers: int | None = None,
     overwrite: bool = False,
-    launch: grid.Launch = grid.interpreter,
+    launch: grid.Launch | None = None,
 ) -> Outcome:
     """Trains everything that is not there yet; a training that fails does not stop the others.
 
     Args:
         plan: what is compared.
         folder: gets a run folder for each training.
-        workers: trainings at a time; None for the number of cores.
+        workers: trainings at a time; None for the number of GPUs, or of cores without any.
         overwrite: train anew what is there already.
-        launch: starts a process for a command line, with a file for what it says.
+        launch: starts a process for a command line, with a file for what it says; None for a
+            Python on this machine.
 
     Raises:
         UserError: a folder holds another run, or no training succeeded.
@@ -156,7 +157,7 @@ def controls(plan: Plan, folder: Path) -> list[grid.Job]:
     for pair in plan.pairs:
         steps = _equal_compute_steps(plan, pair, folder)
         longer = replace(pair, student=replace(pair.student, steps=steps or pair.student.steps))
-        name = f"{EQUAL_COMPUTE}-{steps}"
+        name = f"{CONTROL}-{steps}"
         found += [_student_job(longer, name, {}, seed, folder) for seed in plan.seeds if steps]
     return found
 

@@ -18,8 +18,8 @@ from torch import Tensor
 from detdistill import data, rehearsal
 from detdistill.detectors import Detector, parameter_count
 from detdistill.evaluate.run import evaluating
-from detdistill.grid import cores
 from detdistill.levels import Levels, unflatten
+from detdistill.machine import cores
 from detdistill.profiling import Share, shares
 from detdistill.recipes import Recipe
 from detdistill.structures import (
@@ -38,9 +38,6 @@ from detdistill.train.trainer import Trainer
 
 TIMED_STEPS = 4
 """Optimizer steps of the dry run; the first one is slower and does not count."""
-
-PACKAGES = ("torchvision", "timm", "accelerate", "safetensors", "hotcoco", "jsonargparse")
-EXTRAS = ("tensorboard", "pycocotools", "transformers", "scipy")
 
 Shape = tuple[int, ...]
 
@@ -97,10 +94,11 @@ def environment() -> dict[str, str]:
     """Versions and hardware, in words."""
     found = machine.describe()
     facts = {name: found[name] for name in ("detdistill", "python", "torch")}
+    needed, optional = machine.requirements()
     return {
         **{name: str(value) for name, value in facts.items()},
-        **{name: machine.installed(name) or "missing" for name in PACKAGES},
-        **{f"{name} (optional)": machine.installed(name) or "not installed" for name in EXTRAS},
+        **{name: machine.installed(name) or "missing" for name in needed if name not in facts},
+        **{f"{name} (optional)": machine.installed(name) or "not installed" for name in optional},
         "system": found["platform"],
         "processor": found["cpu"],
         "cores": f"{cores()} usable of {found['cores']}",

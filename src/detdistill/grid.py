@@ -1,4 +1,4 @@
-"""Several trainings side by side, each a process of its own with one thread.
+"""Several trainings side by side, each a process of its own.
 
 A run that has finished is kept, an interrupted one is resumed; so the same call can be repeated
 until everything is there. The folder `jobs` beside the runs has what each was asked and said.
@@ -10,14 +10,12 @@ each holds a lock on the file that it talks to, so that the next call waits for 
 from __future__ import annotations
 
 import fcntl
-import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +23,8 @@ from typing import Protocol
 
 from detdistill import progress
 from detdistill.errors import UserError
+from detdistill.machine import Machine
+from detdistill.report.runs import read_object, read_run
 from detdistill.train import experiment as experiments
 from detdistill.train.experiment import Experiment
 
@@ -76,21 +76,6 @@ class _Child:
     process: Process
 
 
-def interpreter(words: Sequence[str], log: Path) -> Process:
-    """Starts the command line in a Python of its own; what it says goes to `log`."""
-    with log.open("ab") as output:
-        fcntl.flock(output, fcntl.LOCK_EX)  # the child inherits it, and holds it until it ends
-        output.truncate(0)
-        return subprocess.Popen(  # noqa: S603 - our own command line
-            [sys.executable, "-m", "detdistill", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=_one_thread(os.environ),
-            start_new_session=True,
-        )
-
-
 def give_up(failure: UserError) -> None:
     """Lets one failed training end all."""
     raise failure
@@ -101,32 +86,41 @@ def run(
     *,
     workers: int | None = None,
     overwrite: bool = False,
-    launch: Launch = interpreter,
+    launch: Launch | None = None,
     on_failure: Callable[[UserError], None] = give_up,
 ) -> list[str]:
-    """Trains what is not there yet, as many at a time as there are cores.
+    """Trains what is not there yet, as many at a time as there are GPUs, or cores without any.
 
     Args:
         jobs: what to train; a job comes behind those that it waits for.
-        workers: how many at a time; None for the number of cores.
+        workers: how many at a time; None for as many as the machine has places for.
         overwrite: train anew what is there already.
-        launch: starts a process for a command line, with a file for what it says.
+        launch: starts a process for a command line, with a file for what it says; None for a
+            Python on this machine.
         on_failure: hears why a training failed; unless it raises, the others go on.
 
     Returns:
         The names of the jobs that were trained; the others had finished before.
 
     Raises:
-        UserError: a training failed, or a folder holds another experiment.
+        UserError: a training failed, or a folder holds another experiment or what was learned
+            from another teacher.
         KeyboardInterrupt: after the trainings have saved where they are.
     """
-    grid = _Grid(jobs, workers=workers or cores(), overwrite=overwrite, launch=launch)
-    with progress.shown({job.name: job.folder for job in jobs}) as view, _children() as children:
+    machine = Machine()
+    grid = _Grid(
+        jobs,
+        workers=workers or machine.places,
+        overwrite=overwrite,
+        launch=launch or machine.launch,
+    )
+    shown = progress.shown({job.name: job.folder for job in jobs})
+    with shown as view, _children(overwrite=overwrite) as children:
         while grid.waiting or children:
             grid.start_what_can(children, view)
-            for child in _ended(children):
-                if failure := grid.bury(child):
-                    on_failure(failure)
+            failures = [*filter(None, map(grid.bury, _ended(children))), *grid.give_up_on_waiting()]
+            for failure in failures:
+                on_failure(failure)
             view.update()
             time.sleep(POLL_SECONDS if children or grid.elsewhere else 0)
     return list(dict.fromkeys(grid.trained))
@@ -146,6 +140,7 @@ class _Grid:
         self.waiting = list(jobs)
         self.finished = [job for job in jobs if not overwrite and _is_finished(job)]
         self.trained: list[str] = []
+        self.failed: set[str] = set()
         self.revived: Counter[str] = Counter()
         self.elsewhere: set[str] = set()
         """Names of jobs at which the trainings of an earlier call, which was killed, still work."""
@@ -173,11 +168,21 @@ class _Grid:
             self.revived[name] += 1
             self.waiting.insert(0, child.job)
             return None
+        self.failed.add(name)
         return _failure(child.job, code)
+
+    def give_up_on_waiting(self) -> Iterator[UserError]:
+        """Why jobs that wait for one that failed will not be trained."""
+        for job in [job for job in self.waiting if self.failed.intersection(job.after)]:
+            self.waiting.remove(job)
+            self.failed.add(job.name)
+            reasons = " and ".join(repr(name) for name in job.after if name in self.failed)
+            yield UserError(f"The training {job.name!r} was not started, for {reasons} failed.")
 
     def _start_or_keep(self, job: Job, children: list[_Child], view: progress.View) -> None:
         self.waiting.remove(job)
         if job in self.finished and not self._is_fresh(job):
+            _require_same_teacher(job)
             view.keep(job.name)
             return
         view.begin(job.name)
@@ -192,11 +197,6 @@ class _Grid:
     def _is_fresh(self, job: Job) -> bool:
         """Whether what is in the folder does not count: by wish, or because of a new teacher."""
         return self.overwrite or not set(self.trained).isdisjoint(job.after)
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _startable(waiting: Sequence[Job], children: Collection[_Child], workers: int) -> list[Job]:
@@ -247,14 +247,15 @@ def _failure(job: Job, code: int) -> UserError:
 
 
 @contextmanager
-def _children() -> Iterator[list[_Child]]:
+def _children(*, overwrite: bool) -> Iterator[list[_Child]]:
     """A list of children, none of which outlives the block."""
     children: list[_Child] = []
     try:
         with _termination_interrupts():
             yield children
     except KeyboardInterrupt:
-        hint = "Give the same command again to go on from where the trainings stopped."
+        again = "the same command again" + (", without --overwrite," if overwrite else "")
+        hint = f"Give {again} to go on from where the trainings stopped."
         raise KeyboardInterrupt(hint) from None
     finally:
         _stop(children)
@@ -305,7 +306,26 @@ def _is_finished(job: Job) -> bool:
     return progress.read(job.folder).state == "finished"
 
 
-def _one_thread(environment: Mapping[str, str]) -> dict[str, str]:
-    """Trainings side by side must not fight for cores."""
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return {**environment, **dict.fromkeys(names, "1"), "PYTHONUNBUFFERED": "1"}
+def _require_same_teacher(job: Job) -> None:
+    """Refuses a finished run whose teacher was trained anew since.
+
+    Raises:
+        UserError: it was.
+    """
+    taught_by, now = read_run(job.folder).taught_by, _fingerprint(job.experiment.teacher)
+    if None not in {taught_by, now} and taught_by != now:
+        raise UserError(
+            f"{job.folder} learned from other weights than those that {job.experiment.teacher} "
+            "holds now. Remove it to train it anew, or use another --out."
+        )
+
+
+def _fingerprint(teacher: str | None) -> str | None:
+    """Of its weights, as far as it is still there and its card says so."""
+    from detdistill.interop import checkpoint  # only here: a page of help needs no torch
+
+    try:
+        card = checkpoint.card_path(checkpoint.locate(Path(teacher or "")))
+    except UserError:
+        return None
+    return read_object(card).get("fingerprint")

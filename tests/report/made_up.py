@@ -30,10 +30,13 @@ def run(
     seed: int = 0,
     step_ms: float = 190.0,
     skill: float = 0.5,
+    card: Json | None = None,
     **changes: Any,
 ) -> Path:
     """Writes a finished run, or with `ap=None` one that was interrupted."""
     folder.mkdir(parents=True)
+    if card:
+        write(folder / "student.json", json.dumps(card))
     experiment = {
         "data": "shapes",
         "student": student,

@@ -5,6 +5,7 @@ import pytest
 
 from detdistill.report.arms import Comparison, Role, compare, gap_closed
 from detdistill.report.runs import find_runs
+from detdistill.report.words import warnings
 
 
 def compared(root: Path) -> Comparison:
@@ -147,3 +148,45 @@ def test_a_moved_teacher_whose_folder_is_called_as_the_runs_is_found(tmp_path: P
 
     assert found.teacher is not None
     assert [run.folder for run in found.teacher.runs] == [root / "teacher" / "s0"]
+
+
+def test_students_of_two_teachers_are_two_comparisons_each_with_its_own_gap(tmp_path: Path) -> None:
+    made_up.run(tmp_path / "alone", ap=0.3)
+    for name, reached, ap in (("a", 0.5, 0.4), ("b", 0.7, 0.6)):
+        teacher = made_up.run(
+            tmp_path / f"teacher-{name}", ap=reached, student="big", card={"fingerprint": name}
+        )
+        made_up.run(
+            tmp_path / name, ap=ap, methods={"pkd": {}}, teacher=teacher, card={"teacher": name}
+        )
+    first, second = compare(find_runs([tmp_path]))
+    for found, reached, closed in ((first, 0.5, 0.5), (second, 0.7, 0.75)):
+        (taught,) = found.distilled
+        assert found.teacher is not None
+        assert found.teacher.ap == pytest.approx(reached)
+        assert found.gap_closed(taught) == pytest.approx(closed)
+
+
+def test_a_teacher_that_was_trained_anew_is_not_the_one_that_students_learned_from(
+    tmp_path: Path,
+) -> None:
+    teacher = made_up.run(
+        tmp_path / "teacher", ap=0.5, student="big", card={"fingerprint": "other"}
+    )
+    made_up.run(tmp_path / "alone", ap=0.3)
+    made_up.run(
+        tmp_path / "pkd", ap=0.4, methods={"pkd": {}}, teacher=teacher, card={"teacher": "first"}
+    )
+    found = compared(tmp_path)
+    assert found.teacher is None
+    assert found.changed_teacher == teacher
+    assert found.gap_closed(found.distilled[0]) is None
+    assert any("is not the teacher" in warning for warning in warnings([found], []))
+
+
+def test_the_control_is_that_of_the_costliest_method(tmp_path: Path) -> None:
+    made_up.demo(tmp_path / "demo")
+    made_up.run(tmp_path / "demo" / "student-equal-compute-900", ap=0.45, steps=900)
+    control = compared(tmp_path / "demo").equal_compute
+    assert control is not None
+    assert control.first.steps == 1300

@@ -17,7 +17,6 @@ from detdistill.cli.experiments import (
     refuse_options_of_other_methods,
 )
 from detdistill.cli.parser import Parser, peek
-from detdistill.cli.parsers import AGAINST
 from detdistill.cli.settings import by_name, layers, own_settings, short
 from detdistill.compare import Methods, Pair, Plan, lasting
 from detdistill.errors import UserError
@@ -40,6 +39,7 @@ TEACHER_HELP = (
     "a run folder or .safetensors file, or a detector's name, which is trained first; one for all "
     "students or one for each"
 )
+PARALLEL_HELP = "trainings at a time; if not given, the number of GPUs, or of cores without any"
 CLUSTER_HELP = (
     "address of a Ray cluster whose machines train and share the folder --out, or local for one on "
     "this machine (the extra ray)"
@@ -124,12 +124,12 @@ def fulfil(request: Request) -> dict[str, Any]:
 
 
 @contextmanager
-def _places(request: Request) -> Iterator[tuple[int | None, Launch]]:
-    """How many trainings run at a time, and what starts one: here, or on a cluster."""
-    from detdistill import cluster, grid
+def _places(request: Request) -> Iterator[tuple[int | None, Launch | None]]:
+    """How many trainings run at a time, and what starts one on a cluster; None for the usual."""
+    from detdistill import cluster
 
     if request.cluster is None:
-        yield request.parallel, grid.interpreter
+        yield request.parallel, None
         return
     with cluster.connected(request.cluster) as machines:
         yield request.parallel or machines.places, machines.launch
@@ -267,9 +267,9 @@ def _add_options(parser: Parser) -> None:
     add("--teacher_lr", type=float, help="likewise its peak learning rate; the student's")
     add("--seeds", nargs="+", type=int, default=[0, 1, 2], help="of the students")
     add("--out", default="runs/compare", help="folder for the runs, the tables and the report")
-    add("--parallel", type=int, help="trainings at a time; the number of cores if not given")
+    add("--parallel", type=int, help=PARALLEL_HELP)
     add("--cluster", help=CLUSTER_HELP)
     add("--resamples", type=int, default=1000, help="of the images, for the intervals over images")
-    add("--against", help=AGAINST)
+    add("--against", help="a paper's table that gets a column of its own, as crosskd:table5")
     add("--overwrite", action="store_true", help="train everything anew")
     add("--print_config", action="store_true", help="print the comparison as YAML and stop")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from detdistill.augmentation import Augmentation
 from detdistill.cli import tables
 from detdistill.cli.parser import Parser
-from detdistill.cli.parsers import DATA
 from detdistill.errors import UserError, unknown_name
 from detdistill.files import replace_file, require_writable
 from detdistill.train.experiment import Experiment, check, groups
@@ -21,6 +20,9 @@ if TYPE_CHECKING:
     from detdistill.data.survey import Survey
     from detdistill.structures import Batch
 
+DATA = (
+    "shapes, shapes:hard, coco:PATH, coco:ANNOTATIONS.json,PICTURES, voc:PATH, yolo:PATH/data.yaml"
+)
 PARTS = {"train": "train", "tune": "val", "test": "test"}
 """What the splits are called on disk."""
 

@@ -28,10 +28,12 @@ def demo(
 ) -> dict[str, Any]:
     """Trains a teacher, a student alone and distilled students on built-in data, and reports.
 
+    What is finished in the folder already is kept.
+
     Args:
-        budget: tiny takes about a minute on two cores, small less than ten
-        out: folder for the runs, summary.json and report.html; what is finished there is kept
-        overwrite: train anew what is there already
+        budget: on two cores tiny takes about a minute, small less than ten
+        out: folder for the runs, summary.json and report.html
+        overwrite: train everything anew
 
     Returns:
         What `summary.json` holds.
@@ -103,12 +105,13 @@ def evaluate(
     skippable: float = 0.01,
     out: str | None = None,
 ) -> dict[str, Any]:
-    """COCO metrics of a checkpoint on a data set, its pictures scaled as in the training.
+    """COCO metrics of a checkpoint on a data set, its pictures scaled as in its training.
 
     Args:
         checkpoint: a run folder, a .safetensors file or an exported .onnx file
-        data: shapes, shapes:hard, coco:PATH, voc:PATH, yolo:PATH/data.yaml
-        split: the part of the data set that is used
+        data: shapes, shapes:hard, coco:PATH, coco:ANNOTATIONS.json,PICTURES, voc:PATH,
+            yolo:PATH/data.yaml
+        split: part of the data set
         skippable: largest share of pictures, and of annotations, that may be left out
         out: JSON file to write the numbers to
 
@@ -148,25 +151,27 @@ def predict(
     data: str | None = None,
     split: Split = "test",
 ) -> dict[str, Any]:
-    """Detections for picture files, as COCO results, YOLO texts and drawn pictures.
+    """Detections for picture files: COCO results, YOLO texts, drawn pictures.
 
-    Successive pictures share a batch only if they are padded to one size, so that the batch changes
-    nothing but the rounding: boxes by less than 0.01 pixels, scores by less than 0.0001.
+    A file that cannot be read is named and skipped.
 
     Args:
         checkpoint: a run folder, a .safetensors file or an exported .onnx file
-        paths: pictures, folders of pictures or of the frames of a video, or patterns as '*.jpg'
+        paths: pictures, folders of them or of video frames, patterns as '*.jpg'
         out: folder that does not exist yet, or is empty; it appears when all is done
-        formats: coco: detections.json; yolo: labels/*.txt and classes.txt; pictures: pictures/*.png
+        formats: coco: detections.json; yolo: labels/*.txt with classes.txt; pictures:
+            pictures/*.png
         score: detections below this are not drawn; the texts and detections.json have all
         batch_size: pictures at a time
-        data: coco:PATH, voc:PATH or yolo:PATH/data.yaml, whose ids pictures and classes get;
-            without it they are counted from 1
+        data: whose ids pictures and classes get, which are counted from 1 without it: coco:PATH,
+            coco:ANNOTATIONS.json,PICTURES, voc:PATH, yolo:PATH/data.yaml
         split: the part of that data set that the pictures are from
 
     Returns:
         `detections`, as COCO results; and what `images.json` holds: `images` and `categories` with
-        their ids, and `skipped`, by path why a picture was left out.
+        their ids, and `skipped`, by path why a picture was left out. Successive pictures share a
+        batch only if they are padded to one size, so that the batch changes nothing but the
+        rounding: boxes by less than 0.01 pixels, scores by less than 0.0001.
     """
     from detdistill.cli import predicting
 
@@ -195,18 +200,22 @@ def export(
     skippable: float = 0.01,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """A detector as an ONNX file, checked against PyTorch, or as a .safetensors file and its card.
+    """A detector as an ONNX file, or as a .safetensors file with its card.
+
+    What onnxruntime makes of the ONNX file is checked against PyTorch on pictures before it is put
+    in place.
 
     Args:
         checkpoint: a run folder or a .safetensors file
         out: the .onnx or .safetensors file
-        raw: boxes and scores of all priors, regions or queries instead of detections
-        precision: fp16 and int8 are smaller; their AP is measured on the data
-        data: pictures to check the file on: shapes, shapes:hard, coco:PATH, voc:PATH, yolo:FILE
-        split: the part of the data set that is used
+        raw: boxes and scores of all priors, regions or queries, not detections
+        precision: fp16 and int8 are smaller; what they cost in AP is measured on the data
+        data: pictures to check on: shapes, shapes:hard, coco:PATH,
+            coco:ANNOTATIONS.json,PICTURES, voc:PATH, yolo:PATH/data.yaml
+        split: part of the data set
         images: on how many pictures outputs are compared
         skippable: largest share of pictures, and of annotations, that may be left out
-        overwrite: replace what is at out
+        overwrite: replace what is there
 
     Returns:
         `file`, `megabytes`, and for ONNX `precision`, `differences` of boxes and scores, and
@@ -240,18 +249,18 @@ def import_checkpoint(
     partial: bool = False,
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """A checkpoint of another framework as one of ours; on the command line it is `import`.
+    """A checkpoint of another framework as one of ours. Nothing in it is run.
 
     Args:
-        source: mmdet, for MMDetection 2.x and 3.x, or torchvision
-        checkpoint: the framework's file
+        source: whose file it is
+        checkpoint: MMDetection 2.x or 3.x, or a state dict
         out: folder or .safetensors file for the detector
-        config: MMDetection config, .py or .json, instead of the one in the checkpoint
-        preset: the detector's name, ours (gfl-r50) or torchvision's (fcos_resnet50_fpn)
-        classes: their names in order, or coco, if the checkpoint does not know them
-        norm_eps: what torchvision's norms add to a variance, 0 if they began as its COCO_V1
+        config: MMDetection config (.py, .json) that describes it, instead of the one in the file
+        preset: what it is, if no config says so: gfl-r50; for torchvision fcos_resnet50_fpn
+        classes: their names in order, or coco, if the file has none
+        norm_eps: what torchvision's norms add to a variance: 0 for weights that began as COCO_V1
         partial: accept missing and unexpected tensors
-        overwrite: replace what is at out
+        overwrite: replace what is there
 
     Returns:
         `file`, `architecture`, and the names of tensors under `loaded`, `missing`, `unexpected`;
@@ -284,8 +293,8 @@ def report(folders: Sequence[str], *, out: str | None = None, against: str | Non
 
     Args:
         folders: run folders, or folders that hold some
-        out: the HTML file, or a folder for it; the first of `folders` if not given
-        against: a paper's table whose numbers get a column of their own, as crosskd:table5
+        out: the HTML file, or its folder; the first one if not given
+        against: a paper's table that gets a column of its own, as crosskd:table5
 
     Returns:
         The page.
@@ -308,16 +317,19 @@ def explain(
     rivals: Sequence[str] = (),
     out: str | None = None,
 ) -> dict[str, Any]:
-    """The papers' figures for finished runs that are compared with each other.
+    """The papers' figures for finished runs: the teacher, the student alone and distilled.
+
+    Pictures (PNG, SVG) and their numbers (JSON, CSV) go to the folder 'figures' of the first
+    distilled run.
 
     Args:
         runs: run folders, or folders that hold some
-        only: names of figures; all if none is given
+        only: figures to make; all if not given
         images: how many pictures are shown
-        split: the part of the data set that is used
+        split: part of the data set
         alone: run of the student alone, if it is not among the others
         rivals: other teachers, to be compared with the runs' own
-        out: folder for the figures; `figures` in the first distilled run if not given
+        out: folder for the figures, if not that one
 
     Returns:
         `folder`; `figures`, what `index.json` there says of those that were made; `missing`, why

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from pathlib import Path
@@ -19,14 +19,13 @@ from torch import Tensor
 
 from detdistill.report.numbers import Interval, Sample, sample
 from detdistill.report.resampling import resampled
-from detdistill.report.runs import Run, teacher_places
+from detdistill.report.runs import CONTROL, Run, teacher_places
 
 _NOT_THE_TRAINING = {
     *("seed", "teacher", "teacher_cache", "teacher_cache_gb", "workers"),
     *("keep_memory", "winograd"),
     *("tensorboard", "log_every", "save_every", "keep_every", "validate_every"),
 }
-_CONTROL = "equal-compute"
 _SMALL_GAP = 0.01
 """A teacher that leads by less AP leaves no gap to speak of."""
 _ALIKE = (0.75, 1.33)
@@ -83,6 +82,8 @@ class Comparison:
     teacher: Arm | None
     plain: tuple[Arm, ...]
     """The student without a teacher, for any number of steps."""
+    changed_teacher: Path | None = None
+    """Where other weights lie now than those that the students learned from."""
     distilled: tuple[Arm, ...]
     resampled: Mapping[Path, Tensor] = field(default_factory=dict)
     """AP of each run, by its folder, on resamples of the test images; empty if nobody asked."""
@@ -124,8 +125,9 @@ class Comparison:
 
     @property
     def equal_compute(self) -> Arm | None:
-        """The control that was given the distilled runs' computing time."""
-        return next((arm for arm in self.plain if arm.role is Role.EQUAL_COMPUTE), None)
+        """The control that was given the computing time of the costliest distilled runs."""
+        controls = (arm for arm in self.plain if arm.role is Role.EQUAL_COMPUTE)
+        return max(controls, key=_steps, default=None)
 
     def gain(self, arm: Arm) -> Sample | None:
         """AP over the student alone, as fractions: seed by seed where both have the seed."""
@@ -214,18 +216,32 @@ def _comparisons(runs: Sequence[Run]) -> list[Comparison]:
     for run in runs:
         if run not in teachers or run.methods:
             settings[run.setting].append(run)
-    found = [_comparison(group, teachers) for group in settings.values()]
+    found = [
+        _comparison(group, teachers)
+        for of_any_teacher in settings.values()
+        for group in _by_teacher(of_any_teacher)
+    ]
     return found or ([_comparison(teachers, [])] if teachers else [])
+
+
+def _by_teacher(runs: Sequence[Run]) -> Iterator[list[Run]]:
+    """The runs that learned from the same weights, each time with those that learned from none."""
+    teachers = dict.fromkeys(run.taught_by for run in runs if run.methods) or {None: None}
+    for teacher in teachers:
+        yield [run for run in runs if not run.methods or run.taught_by == teacher]
 
 
 def _comparison(runs: Sequence[Run], teachers: Sequence[Run]) -> Comparison:
     data, images, student = runs[0].setting
+    named = _named_teachers(runs, teachers)
+    same = [teacher for teacher in named if _taught_all(teacher, runs)]
     arms = _labelled([_arm(group, runs) for group in _grouped(runs)])
     return Comparison(
         data=data,
         images=images,
         student=student,
-        teacher=_teacher_of(runs, teachers),
+        teacher=Arm(role=Role.TEACHER, label="Teacher", runs=tuple(same)) if same else None,
+        changed_teacher=named[0].folder if named and not same else None,
         plain=tuple(sorted((arm for arm in arms if not _taught(arm)), key=_steps)),
         distilled=tuple(arm for arm in arms if _taught(arm)),
     )
@@ -246,10 +262,15 @@ def _teachers(runs: Sequence[Run]) -> list[Run]:
     return found or [run for run in runs if run.name == "teacher" and not run.methods]
 
 
-def _teacher_of(runs: Sequence[Run], teachers: Sequence[Run]) -> Arm | None:
+def _named_teachers(runs: Sequence[Run], teachers: Sequence[Run]) -> list[Run]:
     named = {path.resolve() for run in runs for path in teacher_places(run)}
-    chosen = [run for run in teachers if run.folder.resolve() in named]
-    return Arm(role=Role.TEACHER, label="Teacher", runs=tuple(chosen)) if chosen else None
+    return [run for run in teachers if run.folder.resolve() in named]
+
+
+def _taught_all(teacher: Run, runs: Sequence[Run]) -> bool:
+    """Whether the runs learned from these very weights, as far as that was written down."""
+    known = {run.taught_by for run in runs if run.methods} - {None}
+    return not known or teacher.fingerprint in {*known, None}
 
 
 def _grouped(runs: Iterable[Run]) -> list[list[Run]]:
@@ -288,7 +309,7 @@ def _plain_role(run: Run, runs: Sequence[Run]) -> Role:
 
 def _is_control(run: Run) -> bool:
     """Whether the folder's name says that the run was given another one's computing time."""
-    return _CONTROL in run.name and not run.methods
+    return CONTROL in run.name and not run.methods
 
 
 def _equal_compute(run: Run, taught: Sequence[Run]) -> bool:

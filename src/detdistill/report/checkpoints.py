@@ -59,6 +59,7 @@ def read_checkpoint(named: Path, folder: Path) -> Run | None:
         status={"state": "finished", "step": 0, "steps": 0},
         log=[],
         evaluation=next((found for found in measured if _is_of(found, card)), {}),
+        card=card,
         is_checkpoint=True,
     )
 

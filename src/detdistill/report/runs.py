@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,8 @@ from detdistill.files import read_json, read_yaml
 
 Json = dict[str, Any]
 
+CONTROL = "equal-compute"
+"""What the folder's name of a run says that was given another one's computing time."""
 _MARK = "experiment.yaml"
 _DEPTH = 3
 _FRESH: Mapping[str, Any] = {"state": "unknown", "step": 0, "steps": 0}
@@ -30,6 +32,8 @@ class Run:
     """The lines of `metrics.jsonl`."""
     evaluation: Json
     """`evaluation.json`; empty while the run is not finished."""
+    card: Json = field(default_factory=dict)
+    """What stands beside the weights of the trained detector; empty if nothing does."""
     is_checkpoint: bool = False
     """Whether it is a detector of whose training nothing is known."""
 
@@ -49,6 +53,16 @@ class Run:
         """Method names and their hyper-parameters; empty for training without a teacher."""
         methods = self.experiment.get("methods") or {}
         return {name: settings or {} for name, settings in methods.items()}
+
+    @property
+    def fingerprint(self) -> str | None:
+        """Of the trained weights, if it was written down."""
+        return self.card.get("fingerprint")
+
+    @property
+    def taught_by(self) -> str | None:
+        """The fingerprint of the teacher's weights, if there was one and it was written down."""
+        return self.card.get("teacher")
 
     @property
     def student(self) -> str:
@@ -154,6 +168,7 @@ def read_run(folder: Path) -> Run:
         status={**_FRESH, **read_object(folder / "status.json")},
         log=list(_read_lines(folder / "metrics.jsonl")),
         evaluation=read_object(folder / "evaluation.json"),
+        card=read_object(folder / "student.json"),
     )
 
 

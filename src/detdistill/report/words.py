@@ -13,7 +13,8 @@ from detdistill.report.table import setting
 _FEW_SEEDS = 3
 _FEW_IMAGES = 200
 _NOISE = 0.05
-"""AP by which two short single runs may differ by chance: 3 to 5 points."""
+"""AP by which two short single runs on the built-in data may differ by chance: 3 to 5 points."""
+_BUILT_IN = "shapes"
 _WIDE = 1.5
 """Slow over fast latency from which a machine counts as busy."""
 
@@ -66,12 +67,20 @@ def _doubt(comparison: Comparison, arm: Arm) -> str:
         return ""
     if gain.sd is not None and abs(gain.mean) < gain.sd:
         return f"The gain of {arm.label} is smaller than its own spread over seeds."
-    if gain.sd is None and abs(gain.mean) < _NOISE:
+    if len(arm.runs) > 1:
+        return ""
+    if not _is_built_in(comparison):
+        return "One run each: only more seeds can tell how much of the gain is chance."
+    if abs(gain.mean) < _NOISE:
         return (
             f"One run each: the {points(abs(gain.mean))} AP between {arm.label} and the student "
             "alone are within the noise of single runs."
         )
     return ""
+
+
+def _is_built_in(comparison: Comparison) -> bool:
+    return comparison.data.partition(":")[0] == _BUILT_IN
 
 
 def _control(best: Arm, longer: Arm) -> str:
@@ -164,10 +173,11 @@ def _about_seeds(comparison: Comparison) -> Iterator[str]:
     fewest = min((len(set(arm.seeds)) for arm in comparison.students), default=0)
     several = len(comparison.students) > 1
     if several and fewest == 1:
-        yield (
-            "At least one row stands on a single seed, so its spread is not known. Single runs "
-            "of short trainings like these differ by 3 to 5 AP: a smaller difference between "
-            "two rows says nothing."
+        yield "At least one row stands on a single seed, so its spread is not known." + (
+            " Single runs of short trainings like these differ by 3 to 5 AP: a smaller difference "
+            "between two rows says nothing."
+            if _is_built_in(comparison)
+            else ""
         )
     elif several and fewest < _FEW_SEEDS:
         yield f"With {fewest} seeds a standard deviation is a rough guess."
@@ -197,6 +207,11 @@ def _about_teacher(comparison: Comparison) -> Iterator[str]:
             f"The teacher {comparison.teacher.first.folder} was not measured: the share of the gap "
             "that was closed is unknown."
         )
+    if comparison.changed_teacher:
+        yield (
+            f"{comparison.changed_teacher} is not the teacher that these students learned from: it "
+            "has changed. The share of the gap that was closed is unknown."
+        )
     if not (teacher and alone and comparison.distilled):
         return
     if teacher.ap < alone.ap:
@@ -204,7 +219,7 @@ def _about_teacher(comparison: Comparison) -> Iterator[str]:
             f"The teacher ({_ap(teacher)} AP) is weaker than the student alone ({_ap(alone)} AP): "
             "it may not have been trained for long enough, and there is no gap to close."
         )
-    elif teacher.ap - alone.ap < _NOISE:
+    elif _is_built_in(comparison) and teacher.ap - alone.ap < _NOISE:
         yield (
             f"The teacher ({_ap(teacher)} AP) is hardly better than the student alone "
             f"({_ap(alone)} AP): the share of the gap that was closed means little."

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,20 @@ def installed(package: str) -> str | None:
         return None
 
 
+def requirements() -> tuple[list[str], list[str]]:
+    """Packages that this one needs, and those of its extras, but for the tools to work on it."""
+    needed: list[str] = []
+    optional: list[str] = []
+    for text in requires("detdistill") or ():
+        name, *_ = re.split(r"[^\w.-]", text)
+        extra = re.search(r"extra == ['\"](\w+)", text)
+        if extra is None:
+            needed.append(name)
+        elif extra[1] != "dev":
+            optional.append(name)
+    return needed, optional
+
+
 def _cpu() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
@@ -82,9 +97,15 @@ def _cpu() -> str:
 
 def _commit() -> str | None:
     """The commit of the source tree that this package is run from, if it is one."""
-    git = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    here = Path(__file__)
     try:
-        found = subprocess.run(git, capture_output=True, text=True, check=True, timeout=5)  # noqa: S603
+        _git(here.parent, "ls-files", "--error-unmatch", here.name)  # not that of a tree around us
+        return _git(here.parent, "rev-parse", "HEAD") or None
     except (OSError, subprocess.SubprocessError):
         return None
-    return found.stdout.strip() or None
+
+
+def _git(folder: Path, *words: str) -> str:
+    command = ["git", "-C", str(folder), *words]
+    found = subprocess.run(command, capture_output=True, text=True, check=True, timeout=5)  # noqa: S603
+    return found.stdout.strip()
