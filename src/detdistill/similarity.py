@@ -78,7 +78,8 @@ class _Similarity(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         a, b, slopes = ctx.saved_tensors
         of_a, of_product, of_squares = ctx.around.backward(slopes * gradient)
-        return of_a.addcmul_(of_product, b).addcmul_(of_squares, a, value=2), None, None, None
+        of_a = torch.addcmul(of_a, of_product, b).addcmul_(of_squares, a, value=2)
+        return of_a, None, None, None
 
 
 class Moments(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -18,6 +18,8 @@ _WORDS = {
     Path: "a path",
     NoneType: "null",
 }
+_LISTS = (tuple, list, Sequence)
+_MAPPINGS = (dict, Mapping)
 
 
 def check(settings: Any, prefix: str = "") -> None:  # noqa: ANN401 - any dataclass
@@ -51,9 +53,10 @@ def fits(value: object, kind: Any) -> bool:  # noqa: ANN401 - any annotation
         return value in inner
     if origin in (Union, UnionType):
         return any(fits(value, one) for one in inner)
-    if origin is tuple:
-        return isinstance(value, (tuple, list)) and _each_fits(value, inner)
-    if origin is dict:
+    if origin in _LISTS:
+        kinds = inner if origin is tuple else (*inner, ...)
+        return isinstance(value, (tuple, list)) and _each_fits(value, kinds)
+    if origin in _MAPPINGS:
         return isinstance(value, Mapping) and all(
             fits(name, inner[0]) and fits(own, inner[1]) for name, own in value.items()
         )
@@ -72,7 +75,9 @@ def described(kind: Any) -> str:  # noqa: ANN401 - any annotation
     if origin is tuple:
         count = "any number" if inner[-1] is Ellipsis else str(len(inner))
         return f"a list of {count}, each {described(inner[0])}"
-    if origin is dict:
+    if origin in _LISTS:
+        return f"a list, each {described(inner[0])}"
+    if origin in _MAPPINGS:
         return "settings by name"
     return _WORDS.get(kind, "settings of its own")
 

@@ -250,11 +250,13 @@ def test_it_computes_in_float32_under_autocast(name: str) -> None:
 
 def test_it_compiles_to_the_same_numbers(name: str) -> None:
     for facts in suited(name):
-        method, step = made(name, facts), fakes.scene(facts).step
+        method, scene = made(name, facts), fakes.scene(facts)
         torch.compiler.reset()
         compiled = torch.compile(method, backend="eager", fullgraph=not method.selects)
-        for term, wanted in method(step).items():
-            torch.testing.assert_close(compiled(step)[term], wanted)
+        found = compiled(scene.step)
+        for term, wanted in method(scene.step).items():
+            torch.testing.assert_close(found[term], wanted)
+            torch.testing.assert_close(gradients(found[term], scene), gradients(wanted, scene))
 
 
 @pytest.mark.parametrize("objects", [3, 0])

@@ -107,3 +107,13 @@ def test_weights_of_another_architecture_are_refused(detector: Detector, tmp_pat
     safetensors.torch.save_file({"stranger": torch.zeros(3)}, file)
     with pytest.raises(UserError, match="does not fit its card"):
         checkpoint.load(file)
+
+
+def test_weights_that_were_replaced_without_their_card_are_refused(
+    detector: Detector, tmp_path: Path
+) -> None:
+    checkpoint.save(detector, tmp_path / "student.safetensors")
+    other = detectors.build("gfl-mini-w8", ["circle", "square"])
+    checkpoint.save_tensors(tmp_path / "student.safetensors", other.state_dict())
+    with pytest.raises(UserError, match=r"holds other weights than its card student\.json"):
+        checkpoint.load(tmp_path)

@@ -54,6 +54,8 @@ def test_weights_of_a_failed_training_are_refused(tmp_path: Path) -> None:
         ("out_channels=16", "out_channels='many'"),
         ("ratios=[", "ratios=3, x=["),
         ("reg_max=16", "reg_max=-2"),
+        ("nms_pre=1000", "nms_pre=-1"),
+        ("max_per_img=100", "max_per_img=0"),
     ],
 )
 def test_a_model_of_impossible_sizes_is_refused(tmp_path: Path, old: str, new: str) -> None:

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import pytest
 from tests import fakes
 
+from detdistill import methods, typed
 from detdistill.errors import UserError
 from detdistill.methods import UnsuitablePairError, combine
 from detdistill.methods.crosskd import CrossKD
@@ -137,3 +140,42 @@ def test_a_family_that_a_method_does_not_know_is_refused() -> None:
     with pytest.raises(UnsuitablePairError, match="the teacher is a region one"):
         combine.setup(combine.parse("crosskd"), region, fakes.spec())
     combine.setup(combine.parse("pkd"), region, fakes.spec())
+
+
+def test_settings_may_be_lists_and_mappings() -> None:
+    assert typed.fits([1, 2], list[int])
+    assert typed.fits((0.5, 1), Sequence[float])
+    assert typed.fits({"a": 1}, Mapping[str, int])
+    assert not typed.fits([1, "2"], Sequence[int])
+    assert not typed.fits("12", Sequence[str])
+    assert "a list" in typed.described(list[int])
+
+
+def test_what_is_missing_to_import_a_method_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_methods").mkdir()
+    (tmp_path / "own_methods" / "mine.py").write_text("import a_package_of_nobody\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=r"'own_methods\.mine' needs 'a_package_of_nobody'"):
+        methods.find("own_methods.mine")
+    with pytest.raises(UserError, match=r"No module 'own_methods\.yours'"):
+        methods.find("own_methods.yours")
+    with pytest.raises(UserError, match=r"Unknown method '\.pkd'"):
+        methods.find(".pkd")
+
+
+@pytest.mark.parametrize(
+    ("name", "setting", "value", "message"),
+    [
+        ("mimic", "count", 0, "at least 1"),
+        ("gid", "size", 0, "at least 1"),
+        ("skd", "window", -3, "at least 1"),
+        ("pkd", "weight", float("nan"), "a finite number"),
+    ],
+)
+def test_numbers_that_mean_nothing_are_refused(
+    name: str, setting: str, value: float, message: str
+) -> None:
+    with pytest.raises(UserError, match=f"{name} cannot have {setting}=.*{message}"):
+        combine.build(name, {setting: value})

@@ -24,11 +24,14 @@ def level_of(box: torch.Tensor, levels: int) -> int:
     return min(max(int(torch.tensor(size / 224 + 1e-8).log2().floor()) + 1, 0), levels - 1)
 
 
+@pytest.mark.parametrize("adapter", ["none", "conv1"])
 @pytest.mark.parametrize("regions", ["teacher", "student", "objects"])
 @pytest.mark.parametrize("kind", ["gfl", "fcos", "rcnn"])
-def test_the_term_is_that_of_a_loop_over_regions(kind: fakes.Kind, regions: str) -> None:
+def test_the_term_is_that_of_a_loop_over_regions(
+    kind: fakes.Kind, regions: str, adapter: str
+) -> None:
     step = fakes.scene(fakes.spec(kind), size=320).step
-    method = made(kind, regions=regions, count=5, size=3)
+    method = made(kind, regions=regions, count=5, size=3, adapter=adapter)
     found, valid = method.chosen(step)
     assert 0 < int(valid.sum()) <= 10
     errors = []
@@ -45,7 +48,7 @@ def test_the_term_is_that_of_a_loop_over_regions(kind: fakes.Kind, regions: str)
                 )
                 for output in (step.student, step.teacher)
             )
-            errors.append((mine - theirs).detach().square().mean())
+            errors.append((method.adapt(mine) - theirs).detach().square().mean())
     wanted = 3 * float(torch.stack(errors).mean()) / 2
     assert float(method(step)["region"].detach()) == pytest.approx(wanted, rel=1e-4)
 

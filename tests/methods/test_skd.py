@@ -5,6 +5,7 @@ import pytest
 import torch
 from tests import fakes
 
+from detdistill.errors import UserError
 from detdistill.methods.skd import SKD
 from detdistill.similarity import structural_similarity
 
@@ -73,3 +74,8 @@ def test_a_map_without_any_structure_has_finite_gradients() -> None:
     method.setup(facts, facts)
     (gradient,) = torch.autograd.grad(method(scene.step)["level0"], neck)
     assert gradient.isfinite().all()
+
+
+def test_a_window_without_a_middle_is_refused() -> None:
+    with pytest.raises(UserError, match="window of 10 cells"):
+        SKD(window=10).setup(fakes.spec(), fakes.spec())

@@ -63,7 +63,10 @@ def test_every_hyper_parameter_of_a_method_has_a_type_a_default_and_a_meaning(na
         assert (field.default, field.default_factory) != (missing, missing), field.name
 
 
-OF_A_STEP = ("methods/**/*.py", "masks/*.py", "losses.py", "focal.py", "instances.py", "boxes.py")
+OF_A_STEP = (
+    *("methods/**/*.py", "masks/*.py", "losses.py", "focal.py", "similarity.py"),
+    *("instances.py", "boxes.py", "levels.py"),
+)
 
 
 @pytest.mark.parametrize("pattern", OF_A_STEP)

@@ -225,7 +225,8 @@ class Subject:
             targets=targets,
             student_head=cast("AnyHead", student.head),
             teacher_head=cast("AnyHead", self.detector(self.teacher).head),
-            progress=1.0,
+            index=self.run.steps // 2,  # some methods grow at the start, some fade towards the end
+            progress=0.5,
         )
         seen = pair.common(step) if pair.common else step
         return View(position=position, batch=batch, losses=losses, step=seen)

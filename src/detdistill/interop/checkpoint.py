@@ -81,6 +81,11 @@ def load(path: Path | str) -> Detector:
             f"{len(wrong)} tensors differ, {wrong[0]!r} first."
         )
     detector.load_state_dict(weights)
+    if _card(file).get("fingerprint") not in {None, fingerprint(detector)}:
+        raise UserError(
+            f"{file} holds other weights than its card {card_path(file).name} speaks of: one of "
+            "the two was replaced without the other. Write both again."
+        )
     return detector
 
 

@@ -31,12 +31,14 @@ def find(name: str) -> type[Method]:
     Raises:
         UserError: there is no such method, or the module holds none or several.
     """
-    if "." not in name and name not in names():
+    if "." not in name.lstrip(".") and name not in names():
         raise unknown_name("method", name, names())
     path = name if "." in name else f"{__name__}.{name}"
     try:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
+        if not f"{path}.".startswith(f"{error.name}."):
+            raise UserError(f"Module {path!r} needs {error.name!r}, which is not there.") from error
         raise UserError(f"No module {path!r} can be imported for method {name!r}.") from error
     found = [
         member

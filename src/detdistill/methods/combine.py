@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from functools import reduce
@@ -17,6 +18,9 @@ from detdistill.typed import described, fits
 
 Settings = Mapping[str, Mapping[str, Any]]
 Methods = Mapping[str, Method]
+
+COUNTS = {"count", "candidates", "size", "window"}
+"""What settings are called that say how many regions or cells there are, of which one is needed."""
 
 
 def parse(text: str, settings: Settings | None = None) -> dict[str, Method]:
@@ -47,6 +51,10 @@ def build(name: str, settings: Mapping[str, Any]) -> Method:
             raise UserError(
                 f"{name} cannot have {setting}={value!r}: expected {described(hints[setting])}."
             )
+        if setting in COUNTS and value is not None and value < 1:
+            raise UserError(f"{name} cannot have {setting}={value!r}: expected at least 1.")
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{name} cannot have {setting}={value!r}: expected a finite number.")
     return kind(**settings)
 
 

@@ -19,6 +19,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from detdistill import losses
+from detdistill.errors import UserError
 from detdistill.methods.method import Method
 from detdistill.methods.parts.necks import adapted, by_level
 from detdistill.methods.parts.pair import Adapter, adapters, same_strides
@@ -50,7 +51,9 @@ class SKD(Method):
     """Layer between the student's neck and the comparison."""
 
     def setup(self, teacher: Spec, student: Spec) -> None:
-        """Needs equal strides."""
+        """Needs equal strides and an odd window."""
+        if self.window % 2 == 0:
+            raise UserError(f"skd has a window of {self.window} cells, but it must be odd.")
         same_strides("skd", teacher, student)
         self.adapters = adapters("skd", self.adapter, teacher, student)
 

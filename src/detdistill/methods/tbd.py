@@ -20,12 +20,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from detdistill import losses
-from detdistill.levels import (
-    Levels,
-    cells_of,
-    put,
-    take,
-)
+from detdistill.levels import Levels, cells_of, put, take
 from detdistill.masks import ObjectQuality
 from detdistill.methods.parts.balance import Balanced
 from detdistill.methods.parts.necks import adapted, by_level, cell_errors, half_means

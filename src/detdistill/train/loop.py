@@ -300,6 +300,7 @@ class _Run:
         )
 
     def _validate(self, dataset: data.Dataset) -> None:
+        self.trainer.check()
         metrics = assess(self.trainer.detector, dataset, self.experiment, self.ranks).metrics
         step = self.trainer.done
         self.journal.record({"step": step, "kind": "eval", "metrics": metrics})
@@ -316,6 +317,7 @@ class _Run:
         self._set_status("running")
 
     def _keep(self) -> None:
+        self.trainer.check()
         if self.ranks.is_main_process:
             file = self.folder.snapshot(self.trainer.done)
             interop.save(self.trainer.detector, file, self._card())

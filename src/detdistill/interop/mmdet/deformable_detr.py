@@ -56,7 +56,7 @@ def architecture(config: Config, model: Section, classes: tuple[str, ...]) -> Qu
         dropout=encoder.section("ffn_cfg").get("ffn_drop", 0.0),
         queries=model.get("num_queries", 100),
         refine=model.get("with_box_refine", default=False),
-        per_image=model.section("test_cfg", {}).get("max_per_img", 100),
+        per_image=model.section("test_cfg", {}).count("max_per_img", 100),
         preprocessing=parts.preprocessing(config, model),
     )
     model.require("num_feature_levels", [len(found.strides)], default=4)

@@ -127,9 +127,9 @@ def _proposing(section: Section) -> Proposing:
     nms = section.section("nms", {"type": "nms", "iou_threshold": section.get("nms_thr", 0.7)})
     nms.of_type("nms")
     found = Proposing(
-        per_level=section.get("nms_pre", 1000),
+        per_level=section.count("nms_pre", 1000),
         nms_iou=nms.get("iou_threshold"),
-        per_image=section.get("max_per_img", number),
+        per_image=section.count("max_per_img", number),
     )
     nms.finish()
     section.finish()
@@ -152,7 +152,7 @@ def _selection(section: Section) -> RegionSelection:
     found = RegionSelection(
         min_score=section.get("score_thr"),
         nms_iou=nms.get("iou_threshold", nms.get("iou_thr")),
-        per_image=section.get("max_per_img"),
+        per_image=section.count("max_per_img"),
     )
     nms.finish()
     section.finish()

@@ -78,9 +78,9 @@ def selection(section: Section) -> Selection:
     nms.of_type("nms")
     found = Selection(
         min_score=section.get("score_thr", 0.0),
-        per_level=section.get("nms_pre", -1),
+        per_level=section.count("nms_pre"),
         nms_iou=nms.get("iou_threshold", nms.get("iou_thr")),
-        per_image=section.get("max_per_img", -1),
+        per_image=section.count("max_per_img"),
     )
     nms.finish()
     section.finish()

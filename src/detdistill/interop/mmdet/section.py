@@ -46,6 +46,13 @@ class Section:
             raise self.refusal(key, value, " or ".join(map(repr, allowed)))
         return value
 
+    def count(self, key: str, default: int | None = None) -> int:
+        """An entry that says how many; MMDetection's -1 for any number cannot be built here."""
+        value = self.get(key, default)
+        if not isinstance(value, int) or value < 1:
+            raise self.refusal(key, value, "a number from 1 on")
+        return value
+
     def of_type(self, *allowed: str) -> str:
         """Its type, which must be one of those that can be built here."""
         if self.type not in allowed:
