@@ -18,6 +18,7 @@ from torch import Tensor
 from detdistill import data, rehearsal
 from detdistill.detectors import Detector, parameter_count
 from detdistill.evaluate.run import evaluating
+from detdistill.evaluate.speed import wait
 from detdistill.levels import Levels, unflatten
 from detdistill.machine import cores
 from detdistill.profiling import Share, shares
@@ -173,15 +174,9 @@ def _step_ms(trainer: Trainer, batches: Iterator[Batch]) -> float:
     for _ in range(TIMED_STEPS):
         start = time.perf_counter()
         trainer.advance(ready)
-        _wait(trainer)
+        wait(next(trainer.step.student.parameters()).device)
         times.append((time.perf_counter() - start) * 1e3)
     return statistics.median(times[1:])
-
-
-def _wait(trainer: Trainer) -> None:
-    device = next(trainer.step.student.parameters()).device
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
 
 
 def _pairs(parts: Assembly, batch: Batch) -> Iterator[Pair]:

@@ -1,5 +1,6 @@
 """The commands as functions, beside folders of code with the same names."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from types import ModuleType
 
 import pytest
 from tests.cli.terminal import SOURCE
+from tests.cli.terminal import detdistill as detdistill_in_words
 
 import detdistill
 from detdistill.cli import COMMANDS
@@ -56,6 +58,23 @@ def test_a_detector_is_replaced_only_if_that_is_wanted(teacher: Path, tmp_path: 
     detdistill.export(str(teacher), out=str(out), overwrite=True)
     assert out.exists()
     assert card.read_text() != "{}"
+
+
+def test_a_detector_whose_classes_have_other_names_can_be_evaluated(
+    teacher: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / "foreign.safetensors"
+    detdistill.export(str(teacher), out=str(file))
+    card = json.loads(file.with_suffix(".json").read_text())
+    names = card["architecture"]["classes"]
+    ours, names[0] = names[0], "foreigner"
+    file.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(UserError, match=f"does not know .*{ours}"):
+        detdistill.evaluate(str(file), data="shapes:tiny")
+    found = detdistill.evaluate(str(file), data="shapes:tiny", class_map={"foreigner": ours})
+    assert found["metrics"] == detdistill.evaluate(str(teacher), data="shapes:tiny")["metrics"]
+    words = ["evaluate", file, "--data", "shapes:tiny", "--class_map", f'{{"foreigner": "{ours}"}}']
+    assert detdistill_in_words(*words).code == 0
 
 
 def test_one_text_is_not_taken_for_its_letters(tmp_path: Path) -> None:

@@ -83,13 +83,16 @@ def test_settings_of_a_method_that_is_not_used_are_refused() -> None:
 
 
 def test_two_methods_that_pull_one_neck_are_doubted() -> None:
+    assert combine.conflicts(combine.parse("fitnet+pkd", {"pkd": {"on": "cls"}})) == []
     (reason,) = combine.conflicts(combine.parse("fitnet+pkd"))
     assert "fitnet and pkd pull the same neck" in reason
 
 
 def test_two_methods_that_pull_predictions_are_doubted() -> None:
-    (reason,) = combine.conflicts(combine.parse("kd+ld"))
-    assert "kd and ld pull the same class scores or boxes" in reason
+    own = {"crosskd": {"strategy": "c"}}
+    for text, settings in (("kd+ld", {}), ("crosskd+ld", own)):
+        (reason,) = combine.conflicts(combine.parse(text, settings))
+        assert f"{text.replace('+', ' and ')} pull the same class scores or boxes" in reason
 
 
 def test_a_method_that_pulls_neck_and_predictions_is_doubted_beside_either() -> None:

@@ -102,6 +102,7 @@ def evaluate(
     *,
     data: str = "shapes",
     split: Split = "test",
+    class_map: dict[str, str | None] | None = None,
     skippable: float = 0.01,
     out: str | None = None,
 ) -> dict[str, Any]:
@@ -112,6 +113,8 @@ def evaluate(
         data: shapes, shapes:hard, coco:PATH, coco:ANNOTATIONS.json,PICTURES, voc:PATH,
             yolo:PATH/data.yaml
         split: part of the data set
+        class_map: which class of the detector stands for which of the data, beside those whose
+            names agree, as {"person": "pedestrian"}; null for none
         skippable: largest share of pictures, and of annotations, that may be left out
         out: JSON file to write the numbers to
 
@@ -127,13 +130,13 @@ def evaluate(
         require_writable(Path(out))
     detector, resize = ready.load(checkpoint)
     dataset = datasets.open(data, split, resize=resize, skippable=skippable, decode=True)
-    metrics, detections = evaluate_detector(detector, dataset)
+    metrics, detections = evaluate_detector(detector, dataset, class_map=class_map)
     found = {
         "metrics": metrics.to_dict() | voc.numbers(data, dataset.ground_truth(), detections),
         "data": data,
         "split": split,
         "images": len(dataset),
-        "notes": [*dataset.notes, *filter(None, [unasked(detector, dataset)])],
+        "notes": [*dataset.notes, *filter(None, [unasked(detector, dataset, class_map)])],
     }
     if out:
         write_json(Path(out), found)

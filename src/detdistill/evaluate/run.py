@@ -193,9 +193,9 @@ def evaluating(detector: Detector) -> Iterator[None]:
             module.training = mode
 
 
-def unasked(detector: Detector, dataset: Dataset) -> str | None:
+def unasked(detector: Detector, dataset: Dataset, class_map: ClassMap | None = None) -> str | None:
     """A remark on classes that a detector knows and the data set does not have."""
-    extra = classes.match(detector.spec.classes, dataset.classes).extra
+    extra = classes.match(detector.spec.classes, dataset.classes, class_map).extra
     if not extra:
         return None
     return f"the data does not have {classes.listed(extra)}: what was found of these is left out"

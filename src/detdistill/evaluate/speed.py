@@ -108,17 +108,17 @@ def _latency(
 
 
 def _milliseconds(run: Callable[[], object], device: torch.device) -> float:
-    _wait(device)
+    wait(device)
     start = time.perf_counter()
     run()
-    _wait(device)
+    wait(device)
     return (time.perf_counter() - start) * 1e3
 
 
-def _wait(device: torch.device) -> None:
+def wait(device: torch.device) -> None:
     """Until the device has done what it was given; a CPU has when the call returns."""
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    if device.type != "cpu":
+        torch.accelerator.synchronize(device)
 
 
 class _LiveTensors(TorchDispatchMode):

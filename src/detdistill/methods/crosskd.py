@@ -58,6 +58,10 @@ class CrossKD(Mimicry):
         """One cut of the towers, or what stands for it in the other families."""
         return crossing.reads(self.place, preactivation=self.preactivation)
 
+    def pulling(self) -> list[str]:
+        """The crossed predictions, or the student's own."""
+        return ["predictions"] if self.strategy in {"b", "c"} else super().pulling()
+
     def setup(self, teacher: Spec, student: Spec) -> None:
         """Needs the same classes, and features of one form where they cross."""
         self.place = crossing.place(self.cut, self.strategy, teacher, student)

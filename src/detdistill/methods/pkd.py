@@ -72,6 +72,10 @@ class PKD(Method):
         """The branches of the heads that are compared."""
         return {"neck": (), "head": ("cls", "reg")}.get(self.on, (self.on,))
 
+    def pulling(self) -> list[str]:
+        """The neck, or the towers of the head."""
+        return ["towers"] if self.branches else super().pulling()
+
     def setup(self, teacher: Spec, student: Spec) -> None:
         """Needs equal widths."""
         same_level_count("pkd", teacher, student)
