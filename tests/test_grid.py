@@ -38,14 +38,19 @@ def micro(**changes: object) -> Experiment:
     return Experiment(**{**settings, **changes})  # type: ignore[arg-type]
 
 
+def teacher_and_student(folder: Path) -> tuple[grid.Job, grid.Job]:
+    teacher = grid.Job(name="teacher", experiment=micro(), folder=folder / "teacher")
+    pupil = micro(teacher=str(teacher.folder), methods={"pkd": {}})
+    student = grid.Job(
+        name="student", experiment=pupil, folder=folder / "student", after=("teacher",)
+    )
+    return teacher, student
+
+
 def test_a_distilled_run_waits_for_its_teacher_and_both_are_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    teacher = grid.Job(name="teacher", experiment=micro(), folder=tmp_path / "teacher")
-    pupil = micro(teacher=str(teacher.folder), methods={"pkd": {}})
-    student = grid.Job(
-        name="student", experiment=pupil, folder=tmp_path / "student", after=("teacher",)
-    )
+    teacher, student = teacher_and_student(tmp_path)
     assert grid.run([teacher, student]) == ["teacher", "student"]
     assert progress.read(student.folder).state == "finished"
     assert grid.run([teacher, student]) == []
@@ -166,37 +171,25 @@ def test_a_training_that_outlives_its_grid_is_waited_for(
 
 
 def test_what_waits_for_a_failed_training_is_not_started(tmp_path: Path) -> None:
-    teacher = grid.Job(name="teacher", experiment=micro(), folder=tmp_path / "teacher")
-    pupil = grid.Job(
-        name="pupil",
-        experiment=micro(teacher=str(teacher.folder), methods={"pkd": {}}),
-        folder=tmp_path / "pupil",
-        after=("teacher",),
-    )
+    teacher, student = teacher_and_student(tmp_path)
     (tmp_path / "jobs").mkdir()
     (tmp_path / "jobs" / "teacher.log").write_text("the disk is full\n")
     failures: list[UserError] = []
-    launched = grid.run([teacher, pupil], launch=lambda *_: Mortal(2), on_failure=failures.append)
+    launched = grid.run([teacher, student], launch=lambda *_: Mortal(2), on_failure=failures.append)
     assert launched == ["teacher"]
     first, second = map(str, failures)
     assert "the disk is full" in first
-    assert second == "The training 'pupil' was not started, for 'teacher' failed."
+    assert second == "The training 'student' was not started, for 'teacher' failed."
 
 
 def test_a_finished_run_of_another_teacher_is_not_taken_for_one_of_this(tmp_path: Path) -> None:
-    teacher = grid.Job(name="teacher", experiment=micro(), folder=tmp_path / "teacher")
-    pupil = grid.Job(
-        name="pupil",
-        experiment=micro(teacher=str(teacher.folder), methods={"pkd": {}}),
-        folder=tmp_path / "pupil",
-        after=("teacher",),
-    )
-    grid.run([teacher, pupil])
+    teacher, student = teacher_and_student(tmp_path)
+    grid.run([teacher, student])
     grid.run(
         [grid.Job(name="teacher", experiment=micro(seed=1), folder=teacher.folder)], overwrite=True
     )
-    with pytest.raises(UserError, match=r"pupil learned from other weights .*teacher holds now"):
-        grid.run([pupil])
+    with pytest.raises(UserError, match=r"student learned from other weights .*teacher holds now"):
+        grid.run([student])
 
 
 def test_trainings_side_by_side_share_the_gpus(
