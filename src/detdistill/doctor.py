@@ -31,7 +31,7 @@ from detdistill.structures import (
     Towers,
 )
 from detdistill.train import engine, reach
-from detdistill.train import environment as machine
+from detdistill.train import environment as surroundings
 from detdistill.train.assembly import Assembly, build
 from detdistill.train.experiment import Experiment, check
 from detdistill.train.step import TrainStep
@@ -93,13 +93,16 @@ class DryRun:
 
 def environment() -> dict[str, str]:
     """Versions and hardware, in words."""
-    found = machine.describe()
+    found = surroundings.describe()
     facts = {name: found[name] for name in ("detdistill", "python", "torch")}
-    needed, optional = machine.requirements()
+    needed, optional = surroundings.requirements()
     return {
         **{name: str(value) for name, value in facts.items()},
-        **{name: machine.installed(name) or "missing" for name in needed if name not in facts},
-        **{f"{name} (optional)": machine.installed(name) or "not installed" for name in optional},
+        **{name: surroundings.installed(name) or "missing" for name in needed if name not in facts},
+        **{
+            f"{name} (optional)": surroundings.installed(name) or "not installed"
+            for name in optional
+        },
         "system": found["platform"],
         "processor": found["cpu"],
         "cores": f"{cores()} usable of {found['cores']}",
@@ -148,7 +151,7 @@ def _tried(experiment: Experiment, parts: Assembly, *, profile: bool) -> DryRun:
         complaint=reach.complaint(found),
         step_ms=step_ms,
         seconds=step_ms * experiment.steps / 1e3,
-        memory_mb=machine.peak_memory_mb(device),
+        memory_mb=surroundings.peak_memory_mb(device),
         device=str(device),
         shares=shares(trainer, _batches(experiment, parts), TIMED_STEPS) if profile else (),
     )

@@ -24,7 +24,6 @@ from typing import Protocol
 from detdistill import progress
 from detdistill.errors import UserError
 from detdistill.machine import Machine
-from detdistill.report.runs import read_object, read_run
 from detdistill.train import experiment as experiments
 from detdistill.train.experiment import Experiment
 
@@ -312,20 +311,16 @@ def _require_same_teacher(job: Job) -> None:
     Raises:
         UserError: it was.
     """
-    taught_by, now = read_run(job.folder).taught_by, _fingerprint(job.experiment.teacher)
+    from detdistill.interop.checkpoint import (
+        card_beside,  # only here: a page of help needs no torch
+    )
+
+    if job.experiment.teacher is None:
+        return
+    taught_by = card_beside(job.folder).get("teacher")
+    now = card_beside(Path(job.experiment.teacher)).get("fingerprint")
     if None not in {taught_by, now} and taught_by != now:
         raise UserError(
             f"{job.folder} learned from other weights than those that {job.experiment.teacher} "
             "holds now. Remove it to train it anew, or use another --out."
         )
-
-
-def _fingerprint(teacher: str | None) -> str | None:
-    """Of its weights, as far as it is still there and its card says so."""
-    from detdistill.interop import checkpoint  # only here: a page of help needs no torch
-
-    try:
-        card = checkpoint.card_path(checkpoint.locate(Path(teacher or "")))
-    except UserError:
-        return None
-    return read_object(card).get("fingerprint")

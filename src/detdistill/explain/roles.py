@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from detdistill.errors import UserError
-from detdistill.files import read_json
 from detdistill.interop import checkpoint
 from detdistill.report.runs import Run, find_runs, is_run, read_run, teacher_places
 
@@ -128,9 +127,10 @@ def _teacher(run: Run) -> tuple[Part | None, str]:
     named = run.experiment.get("teacher")
     if not named or not run.methods:
         return None, f"{run.folder} was trained without a teacher."
-    cards = {place: card for place in teacher_places(run) if (card := _card(place))}
-    taught_by = _card(run.folder).get("teacher")
-    known = [place for place, card in cards.items() if card.get("fingerprint") == taught_by]
+    cards = {
+        place: card for place in teacher_places(run) if (card := checkpoint.card_beside(place))
+    }
+    known = [place for place, card in cards.items() if card.get("fingerprint") == run.taught_by]
     if known:
         place = known[0]
         return Part(
@@ -152,13 +152,6 @@ def _rivals(teacher: Part | None, taught: Iterable[Run], named: Iterable[Path]) 
         run = read_run(place) if is_run(place) else None
         name = run.student if run else place.stem
         yield Part(label=f"{TEACHER} {number}: {name}", checkpoint=place, run=run)
-
-
-def _card(place: Path) -> dict[str, object]:
-    """What stands beside a detector's weights; empty if it is not there."""
-    file = place / checkpoint.STUDENT if place.is_dir() else place
-    card = checkpoint.card_path(file)
-    return dict(read_json(card)) if card.is_file() else {}
 
 
 def _check(runs: Iterable[Run]) -> None:

@@ -156,6 +156,12 @@ def card_path(file: Path) -> Path:
     return file.with_suffix(".json")
 
 
+def card_beside(place: Path) -> dict[str, Any]:
+    """The card of a run folder or of a `.safetensors` file; empty if it is not there."""
+    card = card_path(place / STUDENT if place.is_dir() else place)
+    return dict(read_json(card)) if card.is_file() else {}
+
+
 def fingerprint(detector: Detector) -> str:
     """A short hash of all weights, the same for equal weights."""
     digest = hashlib.sha256()
