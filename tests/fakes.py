@@ -182,17 +182,21 @@ HEADS: dict[str, type[FakeAnyHead]] = {
 }
 
 
-def fake_head(facts: Spec) -> FakeAnyHead:
+def fake_head(facts: Spec, dtype: torch.dtype = torch.float32) -> FakeAnyHead:
     """A head of the spec's family."""
-    return HEADS[facts.family](facts)
+    head = HEADS[facts.family](facts)
+    return head if dtype == torch.float32 else head.to(dtype)
 
 
 def _priors(facts: Spec, level: Tensor, stride: int) -> Tensor:
     """(H·W·A, 4) squares, or points as boxes without extent."""
     height, width = level.shape[-2:]
-    y, x = torch.meshgrid(torch.arange(height), torch.arange(width), indexing="ij")
+    rows, columns, sizes = (
+        torch.arange(count, device=level.device) for count in (height, width, facts.priors_per_cell)
+    )
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
     middle = (torch.stack([x, y], dim=-1).reshape(-1, 1, 2) + 0.5) * stride
-    sizes = torch.arange(1, facts.priors_per_cell + 1).view(1, -1, 1) * stride
+    sizes = (sizes + 1).view(1, -1, 1) * stride
     half = torch.zeros_like(sizes) if isinstance(facts.coder, DistanceCoder) else sizes
     return torch.cat([middle - half, middle + half], dim=-1).flatten(0, 1)
 
@@ -329,8 +333,8 @@ def scene(
     torch.manual_seed(seed)
     student = student or spec()
     teacher = teacher or student
-    teacher_head = fake_head(teacher).to(dtype).requires_grad_(requires_grad=False)
-    student_head = teacher_head if same else fake_head(student).to(dtype)
+    teacher_head = fake_head(teacher, dtype).requires_grad_(requires_grad=False)
+    student_head = teacher_head if same else fake_head(student, dtype)
     teacher_neck = _neck(teacher, batch, size, dtype)
     student_neck = (
         tuple(level.detach().clone().requires_grad_() for level in teacher_neck)

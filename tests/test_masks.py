@@ -10,7 +10,7 @@ from torchvision.ops import nms
 
 from detdistill import boxes, masks
 from detdistill.masks import exact
-from detdistill.masks.order import BLOCK
+from detdistill.masks.suppression import BLOCK, by_block, by_image
 from detdistill.structures import Truth
 
 
@@ -100,6 +100,17 @@ def test_survivors_of_many_blocks_are_those_of_torchvision(step: float, count: i
         falling = torch.arange(len(rows), 0, -1.0).double()
         wanted = rows[nms(ranked[image, rows], falling, 0.4)].sort().values[:count]
         assert torch.equal(kept[image].nonzero().flatten(), wanted)
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("step", [0.0, 2.0])
+def test_a_gpu_is_given_the_survivors_that_a_cpu_finds(seed: int, step: float) -> None:
+    torch.manual_seed(seed)
+    corners, alive = random_boxes(3, 2 * BLOCK, step=step), torch.rand(3, 2 * BLOCK) < 0.7
+    alive[2] = False
+    found = by_image(corners, alive, 0.4)
+    assert torch.equal(found, by_block(corners, alive, 0.4, count=2 * BLOCK))
+    assert found[:2].any(dim=1).all()
 
 
 def weak(lag: list[float], *, nms: str, boxes_of: Tensor | None = None) -> list[int]:

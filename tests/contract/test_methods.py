@@ -11,7 +11,7 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from tests import fakes
+from tests import fakes, gpu
 from torch import Tensor
 
 from detdistill.methods import Method, UnsuitablePairError, combine, find, names
@@ -246,6 +246,15 @@ def test_it_computes_in_float32_under_autocast(name: str) -> None:
         for term in terms.values():
             assert term.dtype == torch.float32
             assert term.isfinite()
+
+
+def test_nothing_comes_from_the_host_and_nothing_waits_for_the_gpu(name: str) -> None:
+    for facts in suited(name):
+        with gpu.made_up() as device:
+            with device:
+                method, scene = made(name, facts), fakes.scene(facts)
+            terms = method(scene.step)
+        assert {term.device.type for term in terms.values()} == {device.type}
 
 
 def test_it_compiles_to_the_same_numbers(name: str) -> None:

@@ -29,7 +29,6 @@ from detdistill.masks.order import (
     most_different,
     peaks,
     ranking,
-    survivors,
     top_points,
     weak_points,
 )
@@ -44,6 +43,7 @@ from detdistill.masks.priors import (
     valuable_region,
 )
 from detdistill.masks.quality import ClassScore, PointQuality, point_quality
+from detdistill.masks.suppression import survivors
 
 __all__ = [
     "ClassScore",

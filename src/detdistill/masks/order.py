@@ -9,12 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from detdistill import boxes
-from detdistill.levels import Levels, take, unflatten
-from detdistill.masks.exact import exact, upright
-
-BLOCK = 128
-"""Boxes that are suppressed at a time."""
+from detdistill.levels import Levels, unflatten
+from detdistill.masks.suppression import survivors
 
 
 def count_of(fraction: float, total: int) -> int:
@@ -47,49 +43,6 @@ def by_group(function: Callable[..., Tensor], sizes: Sequence[int], *maps: Tenso
     """Applies a function of (B, points, ...) maps to each group of points, such as a level."""
     groups = zip(*(values.split(list(sizes), dim=1) for values in maps), strict=True)
     return torch.cat([function(*group) for group in groups], dim=1)
-
-
-@torch.no_grad()
-def survivors(ranked: Tensor, alive: Tensor, threshold: float, count: int) -> Tensor:
-    """Greedy suppression of overlapping boxes, stopped after a number of survivors.
-
-    Looks at a block of boxes at a time, and at no more blocks than it takes to find so many.
-
-    Args:
-        ranked: (B, P, 4) boxes, best first.
-        alive: (B, P) bool: which take part.
-        threshold: a box is suppressed if its overlap with a better survivor is above this.
-        count: how many to find per image at most.
-
-    Returns:
-        (B, P) bool: the survivors, in the order of `ranked`.
-    """
-    corners = upright(exact(ranked))
-    kept = torch.zeros_like(alive)
-    last = int((alive * torch.arange(1, alive.shape[1] + 1, device=alive.device)).max())
-    for start in range(0, last, BLOCK):
-        found = kept.sum(dim=1)
-        if int(found.min()) >= count:
-            break
-        block = corners[:, start : start + BLOCK]
-        better = ranking(kept.byte())[:, : int(found.max())]
-        taken = boxes.pairwise_iou(block, take(corners, better)) > threshold
-        free = ~(taken & take(kept, better).unsqueeze(1)).any(dim=2)
-        overlaps = boxes.pairwise_iou(block, block) > threshold
-        kept[:, start : start + BLOCK] = _greedy(alive[:, start : start + BLOCK] & free, overlaps)
-    return kept & (kept.cumsum(dim=1) <= count)
-
-
-def _greedy(alive: Tensor, overlaps: Tensor) -> Tensor:
-    """The boxes (B, n) that overlap, (B, n, n) bool, no survivor before them.
-
-    A round settles every box whose better neighbours are settled, so few rounds are needed.
-    """
-    before = overlaps.tril(-1)
-    kept, settled = alive, alive & ~(before & alive.unsqueeze(1)).any(dim=2)
-    while not torch.equal(kept, settled):
-        kept, settled = settled, alive & ~(before & settled.unsqueeze(1)).any(dim=2)
-    return kept
 
 
 @torch.no_grad()
