@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests import gpu
 from torch import Tensor
 
 from detdistill import detectors
@@ -131,9 +132,29 @@ def test_query_predictions_have_the_shapes_of_the_spec(query: Detector) -> None:
     assert output.encoder.padding.shape == (2, cells)
 
 
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+def test_nothing_comes_from_the_host_and_nothing_waits_for_the_gpu(family: str) -> None:
+    with gpu.made_up() as device:
+        with device:
+            detector, pictures = built(family), images()
+            truth = truth_of([[2, 3, 40, 50], [30, 8, 60, 40]], [])
+        losses, _ = detector.criterion(detector(pictures, truth.sizes), truth)
+    assert {loss.device.type for loss in losses.values()} == {device.type}
+
+
 def test_what_is_not_read_is_not_there(detector: Detector) -> None:
     output = detector(images(), None, Reads())
     assert output.predictions is output.trace is output.backbone is None
+
+
+def test_a_head_is_run_no_further_than_its_towers_are_read(dense: Detector) -> None:
+    output = dense(images(), None, Reads(towers=frozenset({1})))
+    everything = dense(images(), None, EVERY_READ)
+    assert output.predictions is None
+    for branch in ("cls", "reg"):
+        cuts = getattr(output.towers, branch)
+        assert set(cuts) == {1}
+        torch.testing.assert_close(cuts[1], getattr(everything.towers, branch)[1])
 
 
 def test_the_output_is_the_same_kind_of_thing_in_every_mode(detector: Detector) -> None:

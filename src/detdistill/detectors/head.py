@@ -85,11 +85,15 @@ class DenseHead(nn.Module):
                     nn.init.zeros_(module.bias)
         nn.init.constant_(cast("Tensor", self.cls.bias), math.log(RARE / (1 - RARE)))
 
-    def forward(self, neck: Levels, reads: Reads = EVERYTHING) -> tuple[DensePredictions, Towers]:
-        """Predictions, and the cuts of the towers that are read."""
-        cls, cls_cuts = self._climb(self.cls_tower, neck, reads)
-        reg, reg_cuts = self._climb(self.reg_tower, neck, reads)
-        return self._predict(cls, reg), Towers(cls=cls_cuts, reg=reg_cuts)
+    def forward(
+        self, neck: Levels, reads: Reads = EVERYTHING
+    ) -> tuple[DensePredictions | None, Towers]:
+        """Predictions and the cuts of the towers, as far as they are read."""
+        highest = None if reads.predictions else max(reads.towers, default=0)
+        cls, cls_cuts = self._climb(self.cls_tower[:highest], neck, reads)
+        reg, reg_cuts = self._climb(self.reg_tower[:highest], neck, reads)
+        predictions = self._predict(cls, reg) if reads.predictions else None
+        return predictions, Towers(cls=cls_cuts, reg=reg_cuts)
 
     def resume(self, towers: Towers, *, start: int) -> DensePredictions:
         """Predictions from what block `start` put out (0: the neck), after its activation."""
