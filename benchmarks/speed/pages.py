@@ -110,10 +110,16 @@ def _targets(targets: dict[str, Any]) -> str:
 
 def _processes(targets: dict[str, Any]) -> str:
     """Time and memory of processes that take nothing but CrossKD steps."""
-    head = ("memory that tensors free is", "ms a step", "most MiB", "official MiB")
+    head = ("memory that tensors free is", "ms a step", "most MiB", "of modules", "official MiB")
     official = str(targets["official_memory_mib"])
     rows = [
-        (name, f"{found['milliseconds']:.0f}", f"{found['mib']:.0f}", official)
+        (
+            name,
+            f"{found['milliseconds']:.0f}",
+            f"{found['mib']:.0f}",
+            f"{found['modules_mib']:.0f}",
+            official,
+        )
         for name, found in targets["processes"].items()
     ]
     return table(head, rows)

@@ -191,21 +191,26 @@ def _gradients(
         of_weight: whether that of the weights is wanted.
         of_maps: whether those of the maps are.
     """
-    factors = _factors(weight, maps[0].dtype)
+    factors = _factors(weight, maps[0].dtype) if of_maps else None
     of_factors, of_tiles = None, []
     seen = _tiles(maps, FRAMED).split(AT_ONCE) if of_weight else ()
     for number, pull in enumerate(_tiles(gradients, TILE).split(AT_ONCE)):
         of_products = _times(OUTPUT.T, pull)
         if of_weight:
-            tiles = _by_factor(_times(INPUT, seen[number]))
-            part = precise(_by_factor(of_products).transpose(1, 2) @ tiles)
+            part = _gradient_of_factors(of_products, seen[number])
             of_factors = part if of_factors is None else of_factors.add_(part)
-        if of_maps:
+        if factors is not None:
             of_tiles.append(_times(INPUT.T, _products(of_products, factors)))
     return (
         None if of_factors is None else _weight_of(of_factors),
         _added_up(_in_line(of_tiles), maps) if of_maps else [None] * len(maps),
     )
+
+
+def _gradient_of_factors(of_products: Tensor, tiles: Tensor) -> Tensor:
+    """(T, 36, K) and (T, 36, C) -> (36, K, C)."""
+    cells = _by_factor(_times(INPUT, tiles))
+    return precise(_by_factor(of_products).transpose(1, 2) @ cells)
 
 
 def _gradient_of_bias(gradients: Sequence[Tensor]) -> Tensor:
