@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 import detdistill
-from detdistill import grid, machine, progress
+from detdistill import device, grid, machine, progress
 from detdistill.errors import UserError
 from detdistill.machine import Machine
 from detdistill.train.experiment import Experiment, Optimizer
@@ -207,7 +207,8 @@ def test_trainings_side_by_side_share_the_gpus(
             return 0 if self.number in ended else None
 
     monkeypatch.setattr(machine.subprocess, "Popen", Child)
-    monkeypatch.delenv(machine.GPUS, raising=False)
+    for variable in (machine.GPUS, device.VARIABLE):
+        monkeypatch.delenv(variable, raising=False)
     here = Machine(gpus=["2", "5"])
     assert here.places == 2
     for _ in range(3):
@@ -218,3 +219,12 @@ def test_trainings_side_by_side_share_the_gpus(
     given.clear()
     Machine(gpus=[]).launch([], tmp_path / "log")
     assert given == [None]
+
+
+@pytest.mark.parametrize(("named", "places"), [("cpu", machine.cores()), ("cuda:1", 1)])
+def test_where_a_device_is_named_trainings_share_it(
+    named: str, places: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(device.VARIABLE, named)
+    here = Machine()
+    assert (here.places, here.gpus) == (places, [])

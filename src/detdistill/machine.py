@@ -10,19 +10,27 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from detdistill import device
+
 GPUS = "CUDA_VISIBLE_DEVICES"
 
 
 class Machine:
-    """Starts command lines; with GPUs, each on the one that has the fewest of them."""
+    """Starts command lines; with GPUs, each on the one that has the fewest of them.
+
+    Where the environment names a device, that one is for all of them.
+    """
 
     def __init__(self, gpus: Sequence[str] | None = None) -> None:
-        self.gpus = _gpus() if gpus is None else gpus
+        self._named = os.environ.get(device.VARIABLE)
+        self.gpus = gpus if gpus is not None else [] if self._named else _gpus()
         self._at_work: list[tuple[str, subprocess.Popen[bytes]]] = []
 
     @property
     def places(self) -> int:
         """Trainings at a time: one on each GPU, or without any one on each core."""
+        if self._named and self._named != "cpu":
+            return 1
         return len(self.gpus) or cores()
 
     def launch(self, words: Sequence[str], log: Path) -> subprocess.Popen[bytes]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from detdistill.data import Resize
-from detdistill.evaluate import Detector, best_device, placed
+from detdistill.device import best_device
+from detdistill.evaluate import Detector, placed
 from detdistill.interop import checkpoint as checkpoints
 from detdistill.interop.onnx.runtime import OnnxDetector
 from detdistill.train.allocator import keep_freed_memory

@@ -3,7 +3,6 @@
 from detdistill.evaluate.coco import Metrics, evaluate
 from detdistill.evaluate.run import (
     Detector,
-    best_device,
     detect,
     evaluate_detector,
     placed,
@@ -15,7 +14,6 @@ from detdistill.evaluate.speed import facts
 __all__ = [
     "Detector",
     "Metrics",
-    "best_device",
     "detect",
     "evaluate",
     "evaluate_detector",

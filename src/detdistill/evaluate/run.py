@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader
 
 from detdistill import classes
 from detdistill.boxes import to_coco
+from detdistill.device import best_device
 from detdistill.errors import UserError
 from detdistill.evaluate import coco
 from detdistill.structures import Detections, Reads, Spec, padded_up
@@ -164,11 +165,6 @@ def detect(detector: Detector, images: Sequence[Tensor], *, canvas: int = 0) -> 
     padded, sizes = padded.to(device), sizes.to(device)
     with evaluating(detector):
         return detector.detect(detector(padded, sizes, PREDICTIONS), sizes).to("cpu")
-
-
-def best_device() -> torch.device:
-    """The accelerator of this machine, or its processor."""
-    return torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
 
 
 def placed(detector: Model) -> Model:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from detdistill.detectors import Detector
-from detdistill.evaluate import best_device
+from detdistill.device import best_device
 from detdistill.explain.figure import Figure, NotThere
 from detdistill.explain.parts import charts
 from detdistill.explain.subject import Subject

@@ -15,8 +15,9 @@ from detdistill.data import Dataset, Resize
 from detdistill.data.folder import SKIPPABLE
 from detdistill.data.transforms import Resized
 from detdistill.detectors import Detector
+from detdistill.device import best_device
 from detdistill.errors import UserError
-from detdistill.evaluate import best_device, predict
+from detdistill.evaluate import predict
 from detdistill.explain.figure import NotThere
 from detdistill.explain.roles import ALONE, TEACHER, Cast, Part
 from detdistill.interop import checkpoint as checkpoints

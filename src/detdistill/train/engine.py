@@ -10,8 +10,8 @@ from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from accelerate.utils import DistributedDataParallelKwargs, gather_object
 
+from detdistill.device import available, best_device
 from detdistill.errors import UserError
-from detdistill.evaluate import best_device
 from detdistill.train.allocator import keep_freed_memory
 from detdistill.train.experiment import Experiment
 
@@ -28,7 +28,7 @@ def start(experiment: Experiment, device: str | None = None) -> Accelerator:
     Raises:
         UserError: the device is not there, or cannot compute in this precision.
     """
-    chosen = _device(device)
+    chosen = best_device() if device is None else available(device)
     _check_precision(experiment.precision, chosen)
     if chosen.type == "cpu" and experiment.keep_memory:
         keep_freed_memory()
@@ -63,19 +63,6 @@ def agree(engine: Accelerator, complaint: str | None) -> str | None:
         return complaint
     complaints: list[Any] = gather_object([complaint])
     return next((found for found in complaints if found), None)
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        return best_device()
-    try:
-        device = torch.device(name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
-        raise UserError(f"Device {name!r} is not available here; 'cpu' always is.") from error
-    if device.type == "cuda" and device.index is not None:
-        torch.cuda.set_device(device)
-    return device
 
 
 def _check_precision(precision: str, device: torch.device) -> None:
