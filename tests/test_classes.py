@@ -55,9 +55,9 @@ def test_a_given_class_goes_before_its_name() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({"persn": "human"}, r"class of the teacher \(class_map\) 'persn'. Did you mean 'person'"),
-        ({"person": "humna"}, r"class of the student \(class_map\) 'humna'. Did you mean 'human'"),
-        ({"person": "human", "man": "human"}, "2 classes of the teacher for 'human'"),
+        ({"persn": "human"}, r"class of the detector \(class_map\) 'persn'. Did you mean 'person'"),
+        ({"person": "humna"}, r"class of the data \(class_map\) 'humna'. Did you mean 'human'"),
+        ({"person": "human", "man": "human"}, "2 classes of the detector for 'human'"),
     ],
 )
 def test_a_wrong_class_is_named(given: dict[str, str | None], message: str) -> None:

@@ -124,15 +124,15 @@ def _checked(
 ) -> dict[str, str | None]:
     """What was given, if it speaks of classes that there are."""
     wanted = [name for name in given.values() if name is not None]
-    for kind, names, known in (("teacher", given, theirs), ("student", wanted, mine)):
+    for kind, names, known in (("detector", given, theirs), ("data", wanted, mine)):
         for name in names:
             if name not in known:
                 raise unknown_name(f"class of the {kind} (class_map)", name, known)
     for name, count in Counter(wanted).items():
         if count > 1:
             raise UserError(
-                f"class_map has {count} classes of the teacher for {name!r}, which can learn from "
-                "one: choose the one that fits best."
+                f"class_map has {count} classes of the detector for {name!r}, for which only "
+                "one can stand: choose the one that fits best."
             )
     return dict(given)
 

@@ -190,6 +190,15 @@ def test_no_two_pictures_get_the_same_id(tmp_path: Path) -> None:
     assert alone == {namesake: truth.ground_truth()["images"][0]["id"]}
 
 
+def test_a_class_that_is_written_in_another_way_has_its_id(tmp_path: Path) -> None:
+    shapes.write(tmp_path / "made", "tiny", layout="coco", train=1, tune=1, test=1)
+    name = f"coco:{tmp_path / 'made'}"
+    truth: Any = data.open(name, "test")
+    last, first = truth.classes[-1].upper(), truth.classes[0]
+    ids = predictions.ids_of(name, "test", [], [last, first]).classes
+    assert ids == [truth.category_ids[-1], truth.category_ids[0]]
+
+
 def test_data_without_the_detectors_classes_is_refused(talkative: str, tmp_path: Path) -> None:
     shapes.write(tmp_path / "made", "tiny", layout="coco", train=1, tune=1, test=1)
     photo = str(picture(tmp_path / "photo.png"))

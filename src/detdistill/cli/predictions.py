@@ -12,6 +12,7 @@ from torch import Tensor
 
 from detdistill import data as datasets
 from detdistill.boxes import to_centers, to_coco
+from detdistill.classes import listed, match
 from detdistill.cli.verbs import Format
 from detdistill.data.folder import PictureFolder
 from detdistill.errors import UserError
@@ -47,10 +48,7 @@ def own_ids(files: Sequence[Path], classes: Sequence[str]) -> Ids:
 
 
 def ids_of(data: str, split: str, files: Sequence[Path], classes: Sequence[str]) -> Ids:
-    """Those of a data set: of its file itself, or else of its only file with the same name.
-
-    Pictures that are not in the data set have none, nor those that share their name with another of
-    `files`, where it is not known which of them is meant.
+    """Those that a data set has for its pictures and classes.
 
     Raises:
         UserError: the data set is not on disk or lacks some of the classes.
@@ -58,10 +56,21 @@ def ids_of(data: str, split: str, files: Sequence[Path], classes: Sequence[str])
     dataset = datasets.open(data, split, skippable=1.0)
     if not isinstance(dataset, PictureFolder):
         raise UserError(f"{data} has no picture files, so none can have an id there.")
-    numbers = dict(zip(dataset.classes, dataset.category_ids, strict=True))
-    unknown = [name for name in classes if name not in numbers]
-    if unknown:
-        raise UserError(f"{data} has no ids for these classes of the detector: {unknown[:8]}.")
+    same = match(classes, dataset.classes)
+    if same.extra:
+        raise UserError(
+            f"{data} has no ids for these classes of the detector: {listed(same.extra)}."
+        )
+    categories = {their: dataset.category_ids[my] for their, my in same.pairs}
+    return Ids(_picture_ids(dataset, files), [categories[label] for label in range(len(classes))])
+
+
+def _picture_ids(dataset: PictureFolder, files: Sequence[Path]) -> dict[Path, int]:
+    """That of the data set's file itself, or else of its only file with the same name.
+
+    Pictures that are not in the data set have none, nor those that share their name with another of
+    `files`, where it is not known which of them is meant.
+    """
     places = {dataset.file(i).resolve(): entry["id"] for i, entry in _images(dataset)}
     names = dict[str, list[int]]()
     for place, number in places.items():
@@ -71,7 +80,7 @@ def ids_of(data: str, split: str, files: Sequence[Path], classes: Sequence[str])
     alike = {file: only[file.name] for file in files if file not in own and file.name in only}
     uses = Counter([*own.values(), *alike.values()])
     sure = {file: number for file, number in alike.items() if uses[number] == 1}
-    return Ids(own | sure, [numbers[name] for name in classes])
+    return own | sure
 
 
 def _images(dataset: PictureFolder) -> Iterator[tuple[int, Entry]]:
