@@ -115,18 +115,13 @@ def test_the_batch_changes_nothing_but_rounding(
         assert one["bbox"] == pytest.approx(other["bbox"], abs=1e-2)
 
 
-def test_only_pictures_that_are_padded_to_one_size_share_a_batch(noise: Path) -> None:
-    skipped: dict[str, str] = {}
-    files = pictures.find([str(noise)])
-    ids = predicting.own_ids(files, ["thing"])
-    made = predicting.batches(predicting._read(files, ids, None, skipped), 2)
-    assert [[seen.file.stem[-1] for seen in batch] for batch in made] == [
-        ["0", "1"],
-        ["2"],
-        ["3"],
-        ["4"],
-        ["5"],
-    ]
+def test_results_stand_in_the_order_of_the_pictures(
+    talkative: str, noise: Path, tmp_path: Path
+) -> None:
+    found = verbs.predict(talkative, [str(noise)], out=str(tmp_path / "out"), formats=[])
+    for entries, key in ((found["images"], "id"), (found["detections"], "image_id")):
+        numbers = [entry[key] for entry in entries]
+        assert numbers == sorted(numbers)
 
 
 def test_all_formats_say_the_same(talkative: str, noise: Path, tmp_path: Path) -> None:

@@ -123,12 +123,13 @@ def test_a_detector_that_finds_everything_has_an_ap_of_one() -> None:
     assert len(detections) == 5
 
 
-def test_images_of_several_sizes_are_padded_to_a_multiple_of_32() -> None:
+def test_images_are_padded_to_a_multiple_of_32_and_no_further_than_alone() -> None:
     detector = SquareFinder()
 
-    predict(detector, Squares(), batch_size=3)
+    results = predict(detector, Squares(8), batch_size=3)
 
-    assert detector.shapes == [(3, 3, 64, 64), (2, 3, 64, 64)]
+    assert detector.shapes == [(3, 3, 64, 64), (3, 3, 96, 64), (2, 3, 64, 64)]
+    assert [result["image_id"] for result in results] == list(range(100, 108))
 
 
 def test_detect_takes_single_images() -> None:

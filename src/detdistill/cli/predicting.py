@@ -17,10 +17,9 @@ from detdistill.data import Resize
 from detdistill.data import pictures as reading
 from detdistill.data.transforms import scale
 from detdistill.errors import UserError
-from detdistill.evaluate import Detector, detect
+from detdistill.evaluate import Detector, alike, detect, padded_extent
 from detdistill.files import new_folder, require_new_folder
 from detdistill.show.detections import Objects
-from detdistill.structures import padded_up
 
 SHOWN_FAILURES = 3
 
@@ -69,7 +68,8 @@ def predict(
             stems=pictures.stems(files),
             score=score,
         )
-        for batch in batches(_read(files, ids, resize, skipped), batch_size, canvas):
+        seen = _read(files, ids, resize, skipped)
+        for batch in alike(seen, batch_size, lambda one: padded_extent(one.resized, canvas)):
             for found in _found(detector, batch, canvas):
                 results.add(found)
             advance(len(results.images) + len(skipped))
@@ -93,27 +93,6 @@ def _read(
             skipped[str(file)] = str(error)
             continue
         yield Seen(file, image, resize.picture(image) if resize else image)
-
-
-def batches(seen: Iterator[Seen], size: int, canvas: int = 0) -> Iterator[list[Seen]]:
-    """Successive pictures, at most so many, that are padded to one height and width.
-
-    A picture is padded no further than it is alone: what lies beyond would reach into it through
-    the convolutions. All are padded at least to a square with the side `canvas`.
-    """
-    batch: list[Seen] = []
-    for one in seen:
-        if batch and (len(batch) == size or _padded(batch[0], canvas) != _padded(one, canvas)):
-            yield batch
-            batch = []
-        batch.append(one)
-    if batch:
-        yield batch
-
-
-def _padded(seen: Seen, canvas: int) -> tuple[int, ...]:
-    """Height and width of a batch with it."""
-    return tuple(padded_up(max(side, canvas)) for side in seen.resized.shape[-2:])
 
 
 def _found(detector: Detector, batch: Sequence[Seen], canvas: int) -> Iterator[Prediction]:

@@ -89,13 +89,14 @@ def _images(dataset: PictureFolder) -> Iterator[tuple[int, Entry]]:
 
 @dataclass(kw_only=True)
 class Results:
-    """Predictions on their way to files; `finish` writes what needs them all."""
+    """Predictions on their way to files; `finish` writes what needs them all, in their order."""
 
     folder: Path
     formats: Sequence[Format]
     classes: Sequence[str]
     ids: Ids
     stems: Mapping[Path, str]
+    """Of all pictures, in the order in which they are asked for."""
     score: float
     """Detections below this are not drawn."""
     images: list[Entry] = field(default_factory=list)
@@ -123,6 +124,10 @@ class Results:
         Args:
             skipped: by path, why a picture was left out.
         """
+        files = [file for file in self.stems if file in self.ids.pictures]
+        order = {self.ids.pictures[file]: place for place, file in enumerate(files)}
+        self.images.sort(key=lambda entry: order[entry["id"]])
+        self.detections.sort(key=lambda entry: order[entry["image_id"]])
         categories = [
             {"id": number, "name": name}
             for number, name in zip(self.ids.classes, self.classes, strict=True)

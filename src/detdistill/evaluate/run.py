@@ -16,6 +16,7 @@ from detdistill.boxes import to_coco
 from detdistill.device import best_device
 from detdistill.errors import UserError
 from detdistill.evaluate import coco
+from detdistill.evaluate.alike import alike
 from detdistill.structures import Detections, Reads, Spec, padded_up
 from detdistill.winograd import quicken
 
@@ -126,7 +127,7 @@ def predict(
         detector: it must know the data set's classes, by their names or by `class_map`; of others,
             what it finds is left out.
         dataset: images are read in their order.
-        batch_size: images at a time.
+        batch_size: images at a time, at most; it changes nothing but the rounding: see `alike`.
         workers: processes that load images; 0 loads them here.
         class_map: which of its classes stands for which of the data set's, whatever their names.
         progress: is told the number of images done since the last call.
@@ -137,22 +138,22 @@ def predict(
     categories = _categories(detector, dataset, class_map)
     loader: DataLoader[Any] = DataLoader(
         dataset,  # type: ignore[arg-type]  # a protocol, not the loader's own class
-        batch_size=batch_size,
+        batch_size=None,
         num_workers=workers,
-        collate_fn=list,
+        prefetch_factor=2 * batch_size if workers else None,
         generator=torch.Generator(),  # its own, so that the global one is not drawn from
     )
     originals = {image["id"]: image for image in dataset.ground_truth()["images"]}
-    results: list[dict[str, Any]] = []
+    results: dict[int, list[dict[str, Any]]] = {}
     with evaluating(detector):
-        for samples in loader:
-            images = [sample.image for sample in samples]
-            canvas = max(sample.canvas for sample in samples)
-            found = detect(detector, images, canvas=canvas)
-            results += _results(found, samples, originals, categories)
+        for batch in alike(enumerate(loader), batch_size, _padded):
+            places, samples = zip(*batch, strict=True)
+            found = detect(detector, [sample.image for sample in samples], canvas=samples[0].canvas)
+            of_each = _results(found, samples, originals, categories)
+            results |= dict(zip(places, of_each, strict=True))
             if progress:
                 progress(len(samples))
-    return results
+    return [result for place in sorted(results) for result in results[place]]
 
 
 def detect(detector: Detector, images: Sequence[Tensor], *, canvas: int = 0) -> Detections:
@@ -165,6 +166,12 @@ def detect(detector: Detector, images: Sequence[Tensor], *, canvas: int = 0) -> 
     padded, sizes = padded.to(device), sizes.to(device)
     with evaluating(detector):
         return detector.detect(detector(padded, sizes, PREDICTIONS), sizes).to("cpu")
+
+
+def padded_extent(image: Tensor, canvas: int) -> tuple[int, int]:
+    """Height and width that an image (3, H, W) is padded to: at least those of a square canvas."""
+    height, width = (padded_up(max(side, canvas)) for side in image.shape[-2:])
+    return height, width
 
 
 def placed(detector: Model) -> Model:
@@ -209,10 +216,15 @@ def _categories(detector: Detector, dataset: Dataset, class_map: ClassMap | None
 def _stack(images: Sequence[Tensor], canvas: int) -> tuple[Tensor, Tensor]:
     """Images padded at the right and the bottom to one size, and their own sizes (B, 2)."""
     sizes = torch.tensor([image.shape[-2:] for image in images])
-    least = sizes.amax(0).clamp(min=canvas).tolist()
-    height, width = map(padded_up, least)
+    height, width = map(max, zip(*(padded_extent(image, canvas) for image in images), strict=True))
     padded = [F.pad(i, (0, width - i.shape[-1], 0, height - i.shape[-2])) for i in images]
     return torch.stack(padded), sizes
+
+
+def _padded(numbered: tuple[int, Sample]) -> tuple[int, int]:
+    """Height and width of a batch of an image."""
+    _, sample = numbered
+    return padded_extent(sample.image, sample.canvas)
 
 
 def _results(
@@ -220,8 +232,8 @@ def _results(
     samples: Sequence[Sample],
     originals: Mapping[int, Mapping[str, Any]],
     categories: Mapping[int, int],
-) -> list[dict[str, Any]]:
-    """One COCO result per detection, image by image, best first."""
+) -> list[list[dict[str, Any]]]:
+    """For each image one COCO result per detection, best first."""
     scales = torch.stack([_scale(sample, originals[sample.id]) for sample in samples])
     boxes = found.boxes.double() * scales.unsqueeze(1)
     rows = zip(
@@ -233,10 +245,12 @@ def _results(
         strict=True,
     )
     return [
-        {"image_id": image, "category_id": categories[label], "bbox": box, "score": score}
+        [
+            {"image_id": image, "category_id": categories[label], "bbox": box, "score": score}
+            for label, box, score in zip(*(column[:count] for column in columns), strict=True)
+            if label in categories
+        ]
         for image, count, *columns in rows
-        for label, box, score in zip(*(column[:count] for column in columns), strict=True)
-        if label in categories
     ]
 
 
