@@ -120,7 +120,7 @@ def read_json(path: Path) -> Any:  # noqa: ANN401 - any JSON value
         UserError: there is no such file, or it is not JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise UserError(f"There is no file {path}.") from error
     except (OSError, ValueError, RecursionError) as error:

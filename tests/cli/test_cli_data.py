@@ -41,6 +41,26 @@ def test_a_converted_data_set_has_the_same_objects(folder: Path, tmp_path: Path)
         assert [s.labels.tolist() for s in mine] == [s.labels.tolist() for s in theirs]
 
 
+@pytest.mark.parametrize("without", ["train", "test"])
+def test_pictures_without_an_object_teach_nothing_and_measure_nothing(
+    folder: Path, without: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for file in (folder / "labels" / without).iterdir():
+        file.write_text("")
+    words = ["--data", f"yolo:{folder}", "--student", "gfl-mini-w8", "--steps", "1"]
+    out = tmp_path / "run"
+    code = main(["train", *words, "--out", str(out)])
+    said = capsys.readouterr()
+    if without == "train":
+        assert code == 2
+        assert "show no object, so there is nothing to learn" in said.err
+        assert not out.exists()
+    else:
+        assert code == 0
+        assert "note: test data: none of the pictures shows an object" in said.out + said.err
+        assert "test: AP -, AP50 -" in said.out + said.err
+
+
 def test_pictures_are_shown_as_the_training_sees_them(tmp_path: Path) -> None:
     files = {chance: tmp_path / f"{chance}.png" for chance in ("0.0", "1.0")}
     for chance, file in files.items():

@@ -148,13 +148,14 @@ def changed(entry: str, **values: Any) -> dict[str, Any]:
         ([], "COCO's format"),
         ({"images": [], "annotations": []}, "'categories'"),
         (without("file_name", "images"), "'file_name'"),
-        (without("bbox", "annotations"), "'bbox'"),
+        (without("bbox", "annotations"), "annotation 10: box is not four numbers"),
         (changed("images", width=0), "'width' must be a positive whole number"),
         (changed("images", id="7"), "'id' must be a whole number"),
         (changed("images", id=7), "two images have the id 7"),
         (changed("categories", id=1), "two categories have the id 1"),
-        (changed("annotations", bbox=[1, 2, 3]), "annotation 10 is"),
-        (changed("annotations", bbox=[1, 2, 3, None]), "four numbers"),
+        (changed("categories", name="person"), r"categories \[90, 1\] are all called 'person'"),
+        (changed("annotations", bbox=[1, 2, 3]), "annotation 10: box is not four numbers"),
+        (changed("annotations", bbox=[1, 2, 3, None]), "annotation 10: box is not four numbers"),
         (changed("images", file_name="gone.jpg"), "gone.jpg"),
         ({**messy(), "categories": [], "annotations": []}, "no categories"),
     ],
@@ -166,6 +167,20 @@ def test_a_file_that_makes_no_sense_is_refused_and_named(
     with pytest.raises(UserError, match=message) as caught:
         data.open(f"coco:{tmp_path}", "train")
     assert str(tmp_path) in str(caught.value)
+
+
+def test_whether_something_is_a_crowd_is_not_guessed(tmp_path: Path) -> None:
+    write(tmp_path, changed("annotations", iscrowd="0"))
+    notes = data.open(f"coco:{tmp_path}", "train", skippable=1.0).notes
+    assert any("iscrowd is neither 0 nor 1" in note and "annotation 10" in note for note in notes)
+
+
+def test_whole_numbers_may_be_written_with_a_fraction_and_files_with_a_mark(folder: Path) -> None:
+    before = data.open(f"coco:{folder}", "train", skippable=1.0).ground_truth()
+    floats: Any = json.loads(json.dumps(messy()), parse_int=float)
+    write(folder, "\ufeff" + json.dumps(floats))
+    after = data.open(f"coco:{folder}", "train", skippable=1.0).ground_truth()
+    assert json.dumps(after) == json.dumps(before)
 
 
 def test_missing_folders_and_files_are_named(tmp_path: Path) -> None:

@@ -113,6 +113,45 @@ def test_voc_counts_pixels_from_one_and_ignores_difficult_objects(devkit: Path) 
     assert [dataset.classes[label] for label in dataset[0].labels] == ["cat", "dog"]
 
 
+def test_voc_with_other_classes_says_where_they_are_listed(devkit: Path) -> None:
+    add_to_voc(devkit / "VOC2007", "test", "000001", an_object("kite", (1, 1, 9, 9)), (40, 30))
+    dataset = data.open(f"voc:{devkit}", "test", skippable=1.0)
+    assert "(kite; a classes.txt beside the years lists the classes)" in dataset.notes[-1]
+    assert "none of the pictures shows an object" in dataset.notes
+    (devkit / voc.CLASS_FILE).write_text("cat\nkite\n")
+    for name in (f"voc:{devkit}", f"voc:{devkit / 'VOC2007'}"):
+        assert data.open(name, "test").classes == ("cat", "kite")
+
+
+@pytest.mark.parametrize("layout", ["voc", "yolo"])
+def test_boxes_that_reach_out_of_their_pictures_are_cut_off_for_tools_that_refuse_them(
+    folders: dict[str, str], layout: Any, tmp_path: Path
+) -> None:
+    class Reaching:
+        def __init__(self, inner: Any) -> None:
+            self.inner = inner
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.inner, name)
+
+        def __len__(self) -> int:
+            return len(self.inner)
+
+        def __getitem__(self, index: int) -> Any:
+            return self.inner[index]
+
+        def ground_truth(self) -> dict[str, Any]:
+            truth: dict[str, Any] = self.inner.ground_truth()
+            truth["annotations"][0]["bbox"] = [-5.0, 20.0, 1000.0, 10.0]
+            return truth
+
+    parts = {"train": Reaching(data.open(folders["coco"], "train"))}
+    writing.write(tmp_path / "made", parts, layout)  # type: ignore[arg-type]
+    sample = data.open(NAMES[layout].format(tmp_path / "made"), "train").ground_truth()
+    side = sample["images"][0]["width"]
+    assert sample["annotations"][0]["bbox"] == pytest.approx([0, 20, side, 10])
+
+
 def test_a_difficult_object_is_still_one_after_a_way_through_coco(
     devkit: Path, tmp_path: Path
 ) -> None:

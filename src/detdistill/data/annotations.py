@@ -7,6 +7,7 @@ one row per annotation, because COCO has close to a million of them.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
@@ -107,7 +108,8 @@ def checked(
     """The table of what COCO's format says.
 
     Left out and listed: annotations that repeat an id, belong to no picture, are of no category,
-    or have a box that is not finite, has no area, or lies outside its picture.
+    or have a box that is none, is not finite, has no area, or lies outside its picture, or do not
+    say whether they are a crowd.
 
     Args:
         content: COCO's `images`, `annotations` and `categories`. The `source` of an annotation
@@ -122,13 +124,14 @@ def checked(
     _check_unique(path, "images", [picture.id for picture in pictures])
     names = _categories(path, content["categories"])
     entries = content["annotations"]
-    boxes = _boxes(path, entries)
+    boxes, crowd = _boxes(entries), _crowd(entries)
     places = {picture.id: place for place, picture in enumerate(pictures)}
     owners = np.array([places.get(_whole(path, e, "image_id"), -1) for e in entries], np.int64)
     labels = _labels(path, entries, names)
     reasons = _reasons(path, entries, boxes, _sizes(pictures, owners)) | {
         "belongs to no picture": owners < 0,
-        "category id is not among the categories": labels < 0,
+        "its class is not one of the data set's": labels < 0,
+        "iscrowd is neither 0 nor 1": np.isnan(crowd),
     }
     keep, found = _kept(path, entries, reasons)
     order = keep[np.argsort(owners[keep], kind="stable")]
@@ -140,7 +143,7 @@ def checked(
         boxes=boxes[order],
         areas=_areas(entries, boxes)[order],
         labels=labels[order],
-        crowd=np.array([bool(e.get("iscrowd", 0)) for e in entries], np.bool_)[order],
+        crowd=crowd[order] == 1,
         starts=np.searchsorted(owners[order], np.arange(len(pictures) + 1)),
         defects=(*defects, *found),
     )
@@ -165,6 +168,8 @@ def _get(path: Path, entry: Entry, key: str) -> Any:  # noqa: ANN401 - any JSON 
 
 def _whole(path: Path, entry: Entry, key: str, least: int = -LARGEST) -> int:
     number = _get(path, entry, key)
+    if isinstance(number, float) and number.is_integer():
+        number = int(number)
     if not isinstance(number, int) or not least <= number <= LARGEST:
         wanted = "a whole number" if least < 0 else "a positive whole number"
         raise UserError(f"{path}: {key!r} must be {wanted}: {str(dict(entry))[:120]}.")
@@ -191,6 +196,13 @@ def _categories(path: Path, entries: Sequence[Entry]) -> dict[int, str]:
     if not pairs:
         raise UserError(f"{path} has no categories, so there is nothing to detect.")
     _check_unique(path, "categories", [number for number, _ in pairs])
+    for name, count in Counter(name for _, name in pairs).items():
+        if count > 1:
+            numbers = [number for number, named in pairs if named == name]
+            raise UserError(
+                f"{path}: the categories {numbers} are all called {name!r}. Give each a name of "
+                "its own, or all their annotations the same category_id."
+            )
     return dict(sorted(pairs))
 
 
@@ -208,16 +220,28 @@ def _check_unique(path: Path, what: str, ids: Sequence[int]) -> None:
         seen.add(number)
 
 
-def _boxes(path: Path, entries: Sequence[Entry]) -> NDArray[np.float64]:
-    boxes = [_get(path, entry, "bbox") for entry in entries]
-    for entry, box in zip(entries, boxes, strict=True):
-        if not isinstance(box, list) or [isinstance(n, int | float) for n in box] != [True] * 4:
-            raise UserError(
-                f"{path}: the box of annotation {entry.get('id')} is {str(box)[:120]}, "
-                "not the four numbers [left, top, width, height]."
-            )
-    bounded = (n if -LARGEST <= n <= LARGEST else math.inf for n in chain.from_iterable(boxes))
+def _boxes(entries: Sequence[Entry]) -> NDArray[np.float64]:
+    """(M, 4) NaN where there are no four numbers."""
+    boxes = [_four_numbers(entry.get("bbox")) for entry in entries]
+    bounded = (math.inf if abs(n) > LARGEST else n for n in chain.from_iterable(boxes))
     return np.fromiter(bounded, np.float64, 4 * len(boxes)).reshape(-1, 4)
+
+
+def _four_numbers(box: Any) -> list[float]:  # noqa: ANN401 - any JSON value
+    """The same, or four times NaN."""
+    fits = isinstance(box, list) and [isinstance(n, int | float) for n in box] == [True] * 4
+    return box if fits else [math.nan] * 4
+
+
+def _crowd(entries: Sequence[Entry]) -> NDArray[np.float64]:
+    """(M,) 1 or 0; NaN where it is something else."""
+    given = (entry.get("iscrowd") for entry in entries)
+    known = (0 if flag is None else flag for flag in given)
+    return np.array([flag if _is_zero_or_one(flag) else math.nan for flag in known], np.float64)
+
+
+def _is_zero_or_one(flag: object) -> bool:
+    return isinstance(flag, int | float) and flag in (0, 1)
 
 
 def _labels(path: Path, entries: Sequence[Entry], names: Mapping[int, str]) -> NDArray[np.int64]:
@@ -246,6 +270,7 @@ def _reasons(
     inside = (boxes[:, :2] < sizes) & (boxes[:, :2] + boxes[:, 2:] > 0)
     return {
         "repeats an id": _repeated(path, entries),
+        "box is not four numbers": np.logical_and.reduce(np.isnan(boxes), axis=1),
         "box is not finite": _any_not(np.isfinite(boxes)),
         "box has no area": _any_not(boxes[:, 2:] > 0),
         "box is outside the picture": _any_not(inside),

@@ -94,7 +94,13 @@ class PictureFolder:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was left out, and why, and what else is to be known."""
-        return (*self._notes, *_summary(self.defects))
+        empty = () if self.objects else ("none of the pictures shows an object",)
+        return (*self._notes, *empty, *_summary(self.defects))
+
+    @property
+    def objects(self) -> int:
+        """How many there are to learn or to find; no crowds."""
+        return int((~self._truth.crowd).sum())
 
     @property
     def left_out(self) -> int:

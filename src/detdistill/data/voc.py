@@ -21,7 +21,7 @@ CLASSES = (
     "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa",
     "train", "tvmonitor",
 )  # fmt: skip
-"""Those of a folder without `classes.txt`."""
+"""Those of a folder without a `classes.txt` that lists others, one a line."""
 
 CLASS_FILE = "classes.txt"
 YEARS = ("VOC2007", "VOC2012")
@@ -130,8 +130,9 @@ def _listed(year: Path, name: str) -> Iterator[Listed]:
 
 
 def _classes(folder: Path) -> tuple[str, ...]:
-    file = folder / CLASS_FILE
-    if not file.is_file():
+    places = [folder, folder.parent] if folder.name in YEARS else [folder]
+    file = next((place / CLASS_FILE for place in places if (place / CLASS_FILE).is_file()), None)
+    if file is None:
         return CLASSES
     return tuple(line.strip() for line in _text(file).splitlines() if line.strip())
 
@@ -177,11 +178,12 @@ def _objects(root: ET.Element, entry: Listed, ids: Mapping[str, int]) -> Iterato
     for place, found in enumerate(root.iterfind("object"), start=1):
         left, top, right, bottom = (_number(found, f"bndbox/{corner}") for corner in CORNERS)
         name = found.findtext("name", "").strip()
+        hint = "" if name in ids else f"; a {CLASS_FILE} beside the years lists the classes"
         yield {
             "category_id": ids.get(name, -1),
             "bbox": [left - 1, top - 1, right - left + 1, bottom - top + 1],
             "iscrowd": int(_number(found, "difficult") == 1),
-            "source": f"{entry.notes}, object {place} ({name})",
+            "source": f"{entry.notes}, object {place} ({name}{hint})",
         }
 
 

@@ -83,8 +83,8 @@ def _as_xml(picture: _Written, names: Mapping[int, str]) -> str:
     for entry in picture.annotations:
         found = ET.SubElement(root, "object")
         _branch(found, {"name": names[entry["category_id"]], "difficult": entry["iscrowd"]})
-        left, top, width, height = entry["bbox"]
-        corners = (left + 1, top + 1, left + width, top + height)
+        left, top, right, bottom = _inside(entry, picture.image)
+        corners = (left + 1, top + 1, right, bottom)
         box = ET.SubElement(found, "bndbox")
         _branch(box, dict(zip(voc.CORNERS, map(_short, corners), strict=True)))
     ET.indent(root)
@@ -117,15 +117,22 @@ def _as_line(entry: Entry, image: Entry, labels: Mapping[int, int]) -> str | Non
     """Class, centre and size as shares of the picture; nothing for a crowd."""
     if entry["iscrowd"]:
         return None
-    left, top, width, height = entry["bbox"]
+    left, top, right, bottom = _inside(entry, image)
     across, down = image["width"], image["height"]
     shares = (
-        (left + width / 2) / across,
-        (top + height / 2) / down,
-        width / across,
-        height / down,
+        (left + right) / 2 / across,
+        (top + bottom) / 2 / down,
+        (right - left) / across,
+        (bottom - top) / down,
     )
     return " ".join([str(labels[entry["category_id"]]), *map(repr, map(float, shares))]) + "\n"
+
+
+def _inside(entry: Entry, image: Entry) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of what is in the picture; COCO's boxes may reach beyond."""
+    left, top, width, height = entry["bbox"]
+    right, bottom = min(left + width, image["width"]), min(top + height, image["height"])
+    return max(left, 0), max(top, 0), right, bottom
 
 
 def _classes(parts: Mapping[str, Dataset]) -> tuple[str, ...]:

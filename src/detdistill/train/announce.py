@@ -1,7 +1,8 @@
-"""What a run says of itself before its first step."""
+"""What a run says of itself: before its first step, and how good it has become."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -28,6 +29,14 @@ def announcement(
         f"{budget}, {_optimizer(experiment)}",
         f"run folder {folder}",
     ]
+
+
+def accuracy(metrics: Mapping[str, float], *names: str) -> str:
+    """`AP 12.34, AP50 20.00` in percent; a dash where there is nothing to be found."""
+    numbers = ((name, metrics[name]) for name in names)
+    return ", ".join(
+        f"{name} -" if number < 0 else f"{name} {100 * number:.2f}" for name, number in numbers
+    )
 
 
 def _machine(experiment: Experiment, ranks: Accelerator) -> str:

@@ -10,6 +10,7 @@ from typing import Self
 from detdistill import classes, data
 from detdistill.classes import ClassMatch
 from detdistill.data import Augmenter, Dataset, Resize
+from detdistill.data.folder import PictureFolder
 from detdistill.detectors import AnyArchitecture, Detector, parameter_count
 from detdistill.errors import UserError
 from detdistill.interop import checkpoint
@@ -84,6 +85,11 @@ def build(experiment: Experiment) -> Assembly:
     teacher = _teacher(experiment) if methods else None
     weights = start.weights_of(experiment)
     dataset = data.open(experiment.data, "train", experiment.images, skippable=experiment.skippable)
+    if isinstance(dataset, PictureFolder) and not dataset.objects:
+        raise UserError(
+            f"The training pictures of {experiment.data} show no object, so there is nothing to "
+            "learn. 'detdistill data check' says what is there."
+        )
     common = None if teacher is None else common_classes(experiment, teacher, dataset)
     student, origin = start.student(experiment, tuple(dataset.classes), weights)
     check_classes(experiment.student, student, dataset)

@@ -19,7 +19,7 @@ from detdistill.interop import checkpoint as interop
 from detdistill.structures import Batch
 from detdistill.train import caching, checkpoint, engine, environment, log, reach
 from detdistill.train import experiment as experiments
-from detdistill.train.announce import announcement
+from detdistill.train.announce import accuracy, announcement
 from detdistill.train.assembly import Assembly, build, checkpoints_of, resolved
 from detdistill.train.assess import Assessment, assess, facts
 from detdistill.train.clock import Clock
@@ -304,7 +304,7 @@ class _Run:
         metrics = assess(self.trainer.detector, dataset, self.experiment, self.ranks).metrics
         step = self.trainer.done
         self.journal.record({"step": step, "kind": "eval", "metrics": metrics})
-        self.journal.say(f"step {step}: AP {100 * metrics['AP']:.2f} on the tune split")
+        self.journal.say(f"step {step}: {accuracy(metrics, 'AP')} on the tune split")
         if metrics["AP"] > self.best:
             self.best = metrics["AP"]
             self._save_to(self.folder.best)
@@ -351,8 +351,7 @@ class _Run:
             write_json(self.folder.detections, assessment.detections, compact=True)
             write_json(self.folder.evaluation, found[0])
         summary: Summary = broadcast_object_list(found)[0]
-        metrics = assessment.metrics
-        self.journal.say(f"test: AP {100 * metrics['AP']:.2f}, AP50 {100 * metrics['AP50']:.2f}")
+        self.journal.say(f"test: {accuracy(assessment.metrics, 'AP', 'AP50')}")
         return summary
 
     def _summary(self, assessment: Assessment) -> Summary:
