@@ -136,6 +136,7 @@ def test_a_wrong_command(fails: Fails) -> None:
 
 def test_an_unknown_option(fails: Fails) -> None:
     fails("train", "--stpes", "3", saying="Did you mean '--steps'?")
+    fails("train", "--lr", "3", saying="Did you mean '--optimizer.lr'?")
 
 
 def test_an_option_of_a_method_that_is_not_chosen(fails: Fails) -> None:

@@ -77,6 +77,12 @@ def test_a_detector_whose_classes_have_other_names_can_be_evaluated(
     assert detdistill_in_words(*words).code == 0
 
 
+def test_a_detector_is_measured_on_the_data_that_it_learned_from(teacher: Path) -> None:
+    own = detdistill.evaluate(teacher)
+    assert own["data"] == "shapes:tiny"
+    assert own["metrics"] == detdistill.evaluate(str(teacher), data="shapes:tiny")["metrics"]
+
+
 def test_one_text_is_not_taken_for_its_letters(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="Unknown figure 'mops'"):
         detdistill.explain(str(tmp_path), only="mops")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -95,6 +96,23 @@ def test_outputs_and_detections_are_the_same(tmp_path: Path, preset: str) -> Non
     torch.testing.assert_close(
         torch.tensor(ours_in_order), torch.tensor(theirs_in_order), rtol=1e-4, atol=1e-2
     )
+
+
+def test_a_training_state_of_several_processes_is_unwrapped(tmp_path: Path) -> None:
+    preset = DENSE[0]
+    plain = original(preset).state_dict()
+    state = {
+        "model": {f"module.{name}": tensor for name, tensor in plain.items()},
+        "optimizer": {"state": {}, "param_groups": []},
+        "args": argparse.Namespace(lr=0.02, device="cuda", aspect_ratio_group_factor=3),
+        "epoch": 25,
+    }
+    torch.save(state, tmp_path / "checkpoint.pth")
+    found = torchvision.load(tmp_path / "checkpoint.pth", preset=preset, classes=CLASSES)
+    wanted = torchvision.load(saved(tmp_path, preset), preset=preset, classes=CLASSES)
+    assert found.report.complete
+    for mine, theirs in zip(found.detector.parameters(), wanted.detector.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
 
 
 def test_both_stages_are_the_same(tmp_path: Path) -> None:

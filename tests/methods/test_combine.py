@@ -162,6 +162,9 @@ def test_what_is_missing_to_import_a_method_is_named(
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=r"'own_methods\.mine' needs 'a_package_of_nobody'"):
         methods.find("own_methods.mine")
+    (tmp_path / "alone.py").write_text("# no method\n")
+    with pytest.raises(UserError, match=r"'alone' must define exactly one Method, it has 0"):
+        methods.find("alone")
     with pytest.raises(UserError, match=r"No module 'own_methods\.yours'"):
         methods.find("own_methods.yours")
     with pytest.raises(UserError, match=r"Unknown method '\.pkd'"):
@@ -175,6 +178,8 @@ def test_what_is_missing_to_import_a_method_is_named(
         ("gid", "size", 0, "at least 1"),
         ("skd", "window", -3, "at least 1"),
         ("pkd", "weight", float("nan"), "a finite number"),
+        ("pkd", "weight", -1.0, "0 or more"),
+        ("crosskd", "cls_weight", -1, "0 or more"),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(

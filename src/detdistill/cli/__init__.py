@@ -44,6 +44,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         user's mistake or a lack of memory; 130 for Ctrl-C.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if "" not in sys.path:
+        sys.path.append("")  # modules beside the user, which `python -m` finds, too
     warnings.showwarning = _show_warning  # type: ignore[assignment] # it ignores the rest
     try:
         return _dispatch(arguments)

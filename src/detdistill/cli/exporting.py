@@ -24,7 +24,7 @@ def export(
     *,
     raw: bool,
     precision: write.Precision,
-    data: str,
+    data: str | None,
     split: str,
     images: int,
     skippable: float,
@@ -53,9 +53,9 @@ def export(
         raise UserError(f"The AP of {precision} cannot be measured with --raw: leave one out.")
     write.require_packages()
     detector, resize = ready.load(checkpoint)
-    dataset = datasets.open(
-        data, split, resize=resize, skippable=skippable, decode=precision != "fp32"
-    )
+    data = data or ready.data_of(checkpoint)
+    decode = precision != "fp32"
+    dataset = datasets.open(data, split, resize=resize, skippable=skippable, decode=decode)
     pictures = [dataset[i].image for i in range(min(images, len(dataset)))]
     metrics = {} if precision == "fp32" else {"PyTorch": _measured(detector, dataset)}
     exported = write.export(checkpoint, out, pictures, raw=raw, precision=precision)

@@ -7,6 +7,7 @@ from typing import Any
 
 from detdistill import detectors, methods
 from detdistill.cli import hyperparameters, tables
+from detdistill.cli.settings import short
 from detdistill.errors import MissingExtraError
 
 COCO_CLASSES = 80
@@ -98,7 +99,7 @@ def show_method(name: str) -> None:
             tables.say(f"{title + ':':<13}{text}")
     tables.say("\nHyper-parameters")
     rows = [
-        (f"--{name}.{setting.name}", tables.written(setting.default), setting.meaning)
+        (f"--{short(name)}.{setting.name}", tables.written(setting.default), setting.meaning)
         for setting in hyperparameters.of(methods.find(name))
     ]
     tables.show(("option", "default", "meaning"), rows)

@@ -48,9 +48,16 @@ class Parser(jsonargparse.ArgumentParser):
         options = [word.partition("=")[0] for word in words if word.startswith("-")]
         if not options:
             return f"Unexpected argument {words[0]!r}. '{self.prog} --help' lists what there is."
-        near = get_close_matches(options[0], self.options(), n=1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
+        near = self._near(options[0])
+        hint = f" Did you mean {near!r}?" if near else ""
         return f"Unknown option {options[0]!r}.{hint} '{self.prog} --help' lists them."
+
+    def _near(self, option: str) -> str | None:
+        """What could be meant: the option of that name in a group, or else the nearest one."""
+        known = [name for name in self.options() if name not in {"-h", "--help"}]
+        in_groups = [name for name in known if name.endswith(f".{option.lstrip('-')}")]
+        near = in_groups or get_close_matches(option, known, n=1)
+        return next(iter(near), None)
 
     def options(self) -> list[str]:
         """Everything that can be written with two dashes."""

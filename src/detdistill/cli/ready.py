@@ -12,14 +12,25 @@ from detdistill.interop.onnx.runtime import OnnxDetector
 from detdistill.train.allocator import keep_freed_memory
 
 
-def load(path: str) -> tuple[Detector, Resize | None]:
+def data_of(path: str) -> str:
+    """What a detector is measured on if nobody says so: the data of its training, or `shapes`.
+
+    Raises:
+        UserError: there is no such detector.
+    """
+    known = None if Path(path).suffix == ".onnx" else checkpoints.data_of(path)
+    return known or "shapes"
+
+
+def load(path: str | Path) -> tuple[Detector, Resize | None]:
     """The detector of a run folder, a `.safetensors` or an `.onnx` file, and how it sees pictures.
 
     Raises:
         UserError: there is none.
     """
-    if path.endswith(".onnx"):
-        exported = OnnxDetector(Path(path))
+    path = Path(path)
+    if path.suffix == ".onnx":
+        exported = OnnxDetector(path)
         return exported, Resize.of(exported.resize, exported.letterbox)
     if best_device().type == "cpu":
         keep_freed_memory()  # what is computed next has the same sizes, picture for picture

@@ -100,7 +100,7 @@ def fulfil(request: Request) -> dict[str, Any]:
 def evaluate(
     checkpoint: str,
     *,
-    data: str = "shapes",
+    data: str | None = None,
     split: Split = "test",
     class_map: dict[str, str | None] | None = None,
     skippable: float = 0.01,
@@ -111,7 +111,7 @@ def evaluate(
     Args:
         checkpoint: a run folder, a .safetensors file or an exported .onnx file
         data: shapes, shapes:hard, coco:PATH, coco:ANNOTATIONS.json,PICTURES, voc:PATH,
-            yolo:PATH/data.yaml
+            yolo:PATH/data.yaml; if not given what it was trained on, or shapes
         split: part of the data set
         class_map: which class of the detector stands for which of the data, beside those whose
             names agree, as {"person": "pedestrian"}; null for none
@@ -129,6 +129,7 @@ def evaluate(
     if out:
         require_writable(Path(out))
     detector, resize = ready.load(checkpoint)
+    data = data or ready.data_of(checkpoint)
     dataset = datasets.open(data, split, resize=resize, skippable=skippable, decode=True)
     metrics, detections = evaluate_detector(detector, dataset, class_map=class_map)
     found = {
@@ -197,7 +198,7 @@ def export(
     out: str,
     raw: bool = False,
     precision: Precision = "fp32",
-    data: str = "shapes",
+    data: str | None = None,
     split: Split = "test",
     images: int = 8,
     skippable: float = 0.01,
@@ -214,7 +215,8 @@ def export(
         raw: boxes and scores of all priors, regions or queries, not detections
         precision: fp16 and int8 are smaller; what they cost in AP is measured on the data
         data: pictures to check on: shapes, shapes:hard, coco:PATH,
-            coco:ANNOTATIONS.json,PICTURES, voc:PATH, yolo:PATH/data.yaml
+            coco:ANNOTATIONS.json,PICTURES, voc:PATH, yolo:PATH/data.yaml; if not given what it was
+            trained on, or shapes
         split: part of the data set
         images: on how many pictures outputs are compared
         skippable: largest share of pictures, and of annotations, that may be left out

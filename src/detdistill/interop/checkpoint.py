@@ -138,6 +138,16 @@ def resize_of(path: Path | str) -> tuple[int, int] | None:
     return found[0], found[1]
 
 
+def data_of(path: Path | str) -> str | None:
+    """The data of the training; None if the card does not say so.
+
+    Raises:
+        UserError: there is no checkpoint.
+    """
+    found = _card(locate(path)).get("data")
+    return found if isinstance(found, str) else None
+
+
 def letterbox_of(path: Path | str) -> int | None:
     """Side of the square that pictures were padded to in the training; None for none.
 

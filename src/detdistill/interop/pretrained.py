@@ -47,7 +47,6 @@ TIMM = {"resnext101_32x4d": "resnext101_32x4d.gluon_in1k"}
 """Whose weights timm has under the names that torchvision would give them."""
 
 _HASH = re.compile(r"-([0-9a-f]{8,})\.")
-_WRAPPERS = ("state_dict", "model")
 _IN_DETECTOR = "backbone."
 
 
@@ -68,7 +67,9 @@ def read(source: str, backbone: Backbone) -> Weights:
         UserError: there are none, they cannot be downloaded, or the file holds something else.
     """
     file = _downloaded(*_address(backbone)) if source == IMAGENET else Path(source)
-    tensors = _unwrapped(_opened(file), file)
+    tensors = unpickle.state_dict(_opened(file))
+    if not tensors:
+        raise UserError(f"{file} holds no tensors by name.")
     inner = {
         name.removeprefix(_IN_DETECTOR): tensor
         for name, tensor in tensors.items()
@@ -135,19 +136,6 @@ def _opened(file: Path) -> Mapping[str, Any]:
         return safetensors.torch.load_file(file)
     except (SafetensorError, OSError) as error:
         raise UserError(f"{file} cannot be read, it may be cut short: {error}.") from error
-
-
-def _unwrapped(content: Mapping[str, Any], file: Path) -> dict[str, Tensor]:
-    """The tensors, without a training state around them or `module.` in front of their names."""
-    inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-    tensors = {
-        str(name).removeprefix("module."): tensor
-        for name, tensor in (inner or content).items()
-        if isinstance(tensor, Tensor)
-    }
-    if not tensors:
-        raise UserError(f"{file} holds no tensors by name.")
-    return tensors
 
 
 def _beginnings(names: Iterable[str]) -> frozenset[str]:

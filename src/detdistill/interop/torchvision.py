@@ -172,11 +172,11 @@ def _tower_rules(*, grouped: bool, depth: int) -> Rules:
 
 
 def _weights(path: Path, preset: str) -> dict[str, Tensor]:
-    state = unpickle.read(path)
+    weights = unpickle.state_dict(unpickle.read(path))
     layer = _class_layer(PRESETS[preset])
-    if not isinstance(state, Mapping) or f"{layer}bias" not in state:
+    if f"{layer}bias" not in weights:
         raise UserError(f"{path} is not the state dict of {preset}: it has no '{layer}bias'.")
-    return {name: value for name, value in state.items() if isinstance(value, Tensor)}
+    return weights
 
 
 def _class_layer(built: Architecture | RegionArchitecture) -> str:

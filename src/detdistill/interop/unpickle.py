@@ -9,10 +9,12 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import torch
+from torch import Tensor
 
 from detdistill.errors import UserError
 
@@ -29,6 +31,7 @@ class Inert:
 
 
 INERT = (
+    "argparse.Namespace",
     "builtins.getattr",
     "mmengine.logging.history_buffer.HistoryBuffer",
     "numpy.core.multiarray._reconstruct",
@@ -38,7 +41,10 @@ INERT = (
     "numpy.ndarray",
     "numpy.dtype",
 )
-"""Names in the training logs of MMEngine's checkpoints. `getattr` finds methods of the first."""
+"""Names of the options in torchvision's checkpoints, and in the training logs of MMEngine's, where
+`getattr` finds methods of `HistoryBuffer`."""
+WRAPPERS = ("state_dict", "model")
+"""Entries of a training state that hold the weights."""
 ALLOWED: list[Any] = [(Inert, name) for name in INERT]
 
 
@@ -62,6 +68,18 @@ def read(path: Path) -> Any:  # noqa: ANN401 - anything may be pickled
         raise _damaged(path, " ".join(str(error).split()).partition(". ")[0].rstrip(".")) from error
     except Exception as error:  # damaged bytes can raise anything
         raise _damaged(path, "its bytes mean nothing") from error
+
+
+def state_dict(content: object) -> dict[str, Tensor]:
+    """Tensors by name, without a training state around them or `module.` before their names."""
+    if not isinstance(content, Mapping):
+        return {}
+    inner = next((content[key] for key in WRAPPERS if isinstance(content.get(key), Mapping)), None)
+    return {
+        str(name).removeprefix("module."): tensor
+        for name, tensor in (content if inner is None else inner).items()
+        if isinstance(tensor, Tensor)
+    }
 
 
 def _refusal(path: Path, complaint: str) -> UserError:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib
+import importlib.util
 import inspect
 import pkgutil
 import re
@@ -31,9 +31,9 @@ def find(name: str) -> type[Method]:
     Raises:
         UserError: there is no such method, or the module holds none or several.
     """
-    if "." not in name.lstrip(".") and name not in names():
+    path = f"{__name__}.{name}" if name in names() else name
+    if "." not in path.strip(".") and not _is_a_module(path):
         raise unknown_name("method", name, names())
-    path = name if "." in name else f"{__name__}.{name}"
     try:
         module = importlib.import_module(path)
     except ModuleNotFoundError as error:
@@ -48,6 +48,11 @@ def find(name: str) -> type[Method]:
     if len(found) != 1:
         raise UserError(f"Module {path!r} must define exactly one Method, it has {len(found)}.")
     return found[0]
+
+
+def _is_a_module(name: str) -> bool:
+    """Whether something of this name stands beside the packages that Python finds."""
+    return name.isidentifier() and importlib.util.find_spec(name) is not None
 
 
 def about(method: type[Method]) -> dict[str, str]:

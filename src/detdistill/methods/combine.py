@@ -55,7 +55,16 @@ def build(name: str, settings: Mapping[str, Any]) -> Method:
             raise UserError(f"{name} cannot have {setting}={value!r}: expected at least 1.")
         if isinstance(value, float) and not math.isfinite(value):
             raise UserError(f"{name} cannot have {setting}={value!r}: expected a finite number.")
+        if _is_weight(setting) and isinstance(value, (int, float)) and value < 0:
+            raise UserError(
+                f"{name} cannot have {setting}={value!r}: expected 0 or more, since less would "
+                "drive the student away from the teacher."
+            )
     return kind(**settings)
+
+
+def _is_weight(setting: str) -> bool:
+    return setting == "weight" or setting.endswith("_weight")
 
 
 def setup(methods: Methods, teacher: Spec, student: Spec) -> Reads:
