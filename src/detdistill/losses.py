@@ -19,6 +19,9 @@ from detdistill import boxes
 EPS = 2.0**-23
 """What mmdet 3 adds to a divisor: the distance from 1 to the next float32."""
 
+LEAST = 1e-20
+"""What a sum of weights is at least where the papers' code divides by it however small it is."""
+
 TINY = torch.finfo(torch.float32).tiny
 """What keeps the gradient of a square root finite."""
 

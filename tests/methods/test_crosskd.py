@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -12,7 +13,7 @@ from detdistill import losses
 from detdistill.methods import UnsuitablePairError
 from detdistill.methods.crosskd import CrossKD
 from detdistill.methods.kd import KD
-from detdistill.methods.parts import crossing
+from detdistill.methods.parts import crossing, mimicry
 from detdistill.structures import DensePredictions, Targets
 
 
@@ -357,3 +358,20 @@ def test_a_distribution_teacher_can_teach_a_student_with_other_boxes() -> None:
     terms = method(fakes.scene(student, teacher).step)
     assert set(terms) == {"cls", "box"}
     assert all(term > 0 for term in terms.values())
+
+
+def test_what_centerness_is_beside_the_objects_does_not_count() -> None:
+    dense = fakes.scene(fakes.spec("atss")).step.student.dense
+    assert dense.quality is not None
+    *fine, coarse = dense.quality
+    broken = dataclasses.replace(dense, quality=(*fine, torch.full_like(coarse, math.nan)))
+    positive = torch.zeros(dense.flat_quality().shape, dtype=torch.bool)
+    positive[:, 3] = True
+    values = [
+        mimicry._centerness_term(
+            mimicry.Comparison(said, dense, positive.float(), positive, torch.tensor(2.0))
+        )
+        for said in (dense, broken)
+    ]
+    assert values[0].isfinite()
+    assert values[0] == values[1] > 0

@@ -96,4 +96,4 @@ class FRS(Method):
 
     def _over(self, cells: Tensor, loss: Tensor, step: Step) -> Tensor:
         """(B, H, W) and (B, C, H, W) -> (): the sum over the channels, the mean over the cells."""
-        return losses.mean_over(loss, cells.unsqueeze(1), step.world_mean, least=losses.EPS)
+        return losses.mean_over(loss, cells.unsqueeze(1), step.world_mean, least=losses.LEAST)

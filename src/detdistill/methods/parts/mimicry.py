@@ -198,14 +198,14 @@ class Mimicry(Method):
             loss = distance(said.decoded(), wanted.decoded())
             return losses.weighted_mean(loss, confidence, comparison.divisor)
         edges = edge_divergence(said, wanted, self.bins, self.temperature)
-        return losses.mean_over(edges, confidence, step.world_mean, least=losses.EPS)
+        return losses.mean_over(edges, confidence, step.world_mean, least=losses.LEAST)
 
 
 def _centerness_term(comparison: Comparison) -> Tensor:
-    """On the student's positives."""
+    """On the student's positives; elsewhere it may be anything, on a level of one cell NaN."""
     target = losses.precise(comparison.wanted.flat_quality()).sigmoid()
     loss = losses.soft_bce(comparison.said.flat_quality(), target)
-    return losses.weighted_mean(loss, comparison.positive, comparison.divisor)
+    return losses.weighted_mean(loss.where(comparison.positive, 0), None, comparison.divisor)
 
 
 def _at_priors_of(said: DensePredictions, flat: Tensor, mine: DensePredictions) -> Tensor:
