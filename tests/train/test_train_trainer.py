@@ -1,6 +1,7 @@
 import copy
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -97,6 +98,18 @@ def test_a_gradient_that_is_not_a_number_stops_as_well() -> None:
     trainer.step.student.neck.weight.register_hook(lambda gradient: gradient * math.inf)
     with pytest.raises(NonFiniteError, match="gradient was not finite although every loss was"):
         advance(trainer, 1)
+
+
+def test_a_training_in_fp16_that_never_moves_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    trainer = trainer_of(experiment())
+    engine = trainer._engine
+    scale = 2.0**-8
+    monkeypatch.setattr(engine, "scaler", SimpleNamespace(get_scale=lambda: scale))
+    trainer.window.close_step(torch.tensor(math.inf))
+    trainer.check()
+    scale = 2.0**-11
+    with pytest.raises(NonFiniteError, match="gradient was not finite although every loss was"):
+        trainer.check()
 
 
 def test_losses_are_means_over_the_steps_since_they_were_read() -> None:

@@ -44,8 +44,17 @@ def build(step: TrainStep, settings: Optimizer) -> Fused:
         if parameters
     ]
     if settings.name == "sgd":
-        return SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=True)
+        return _moving(SGD(groups, lr=settings.lr, momentum=settings.momentum, fused=True))
     return AdamW(groups, lr=settings.lr, betas=settings.betas, fused=True)
+
+
+def _moving(optimizer: SGD) -> SGD:
+    """With a momentum of zero; PyTorch's own is what memory holds if the first step is skipped."""
+    for group in optimizer.param_groups:
+        if group["momentum"]:
+            for weight in group["params"]:
+                optimizer.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
+    return optimizer
 
 
 def _by_decay(module: nn.Module) -> dict[bool, list[nn.Parameter]]:

@@ -29,6 +29,9 @@ ADVICE = (
     "Try a smaller learning rate, a smaller weight for this loss, or precision fp32."
 )
 
+LEAST_SCALE = 2.0**-10
+"""Of losses in fp16; it is halved whenever a gradient is not finite, so by then hardly one was."""
+
 MAP_DIMENSIONS = 4
 
 Structure = TypeVar("Structure")
@@ -142,7 +145,7 @@ class Trainer:
         complaint = agree(self._engine, self.window.complaint())
         if complaint:
             raise NonFiniteError(f"{complaint} {ADVICE}")
-        if self._engine.scaler is None:
+        if self._engine.scaler is None or self._engine.scaler.get_scale() < LEAST_SCALE:
             raise NonFiniteError(
                 f"By step {self.done} a gradient was not finite although every loss was. {ADVICE}"
             )
