@@ -248,6 +248,12 @@ def test_timm_backbones_give_the_stages_that_are_read() -> None:
     ]
 
 
+def test_of_a_timm_model_nothing_is_there_that_is_not_read() -> None:
+    backbone = build_backbone(Backbone(name="timm/resnet18", stages=(1, 2, 3)))
+    sum(level.sum() for level in backbone(torch.zeros(1, 3, 64, 64))).backward()
+    assert all(weight.grad is not None for weight in backbone.parameters())
+
+
 @pytest.mark.parametrize("name", ["resnet19", "vgg", "timm/resnet_eighteen", "resnext18_32x4d"])
 def test_an_unknown_backbone_is_named(name: str) -> None:
     with pytest.raises(UserError, match=name.rsplit("/", maxsplit=1)[-1]):

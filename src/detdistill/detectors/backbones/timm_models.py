@@ -28,24 +28,26 @@ class TimmFeatures(Features):
                 "only the statistics of norms can be frozen (frozen_norm)."
             )
         self.model = model_name(settings)
-        self.body = timm.create_model(self.model, features_only=True, pretrained=False)
-        info = cast("Any", self.body).feature_info
+        with torch.device("meta"):
+            whole = timm.create_model(self.model, features_only=True, pretrained=False)
+        info = cast("Any", whole).feature_info
         strides = info.reduction()
         if not set(self.strides) <= set(strides):
             raise UserError(
                 f"timm model {self.model!r} has maps at strides {strides}, "
                 f"not {list(self.strides)}."
             )
-        self._indices = [strides.index(stride) for stride in self.strides]
-        self.channels = tuple(info.channels()[i] for i in self._indices)
+        places = [strides.index(stride) for stride in self.strides]
+        self.channels = tuple(info.channels()[place] for place in places)
+        self._stages = tuple(info.out_indices[place] for place in places)
+        self.body = self._built(pretrained=False)
         classifier = cast("Any", timm.get_pretrained_cfg(self.model)).classifier or ()
         names = (classifier,) if isinstance(classifier, str) else tuple(classifier)
         self.ignored = tuple(f"{name}." for name in names)
 
     def forward(self, images: Tensor) -> Levels:
         """See `Features.forward`."""
-        maps = self.body(images)
-        return tuple(maps[i] for i in self._indices)
+        return tuple(self.body(images))
 
     def parts(self, stages: int) -> Sequence[nn.Module]:
         """See `Features.parts`."""
@@ -61,15 +63,17 @@ class TimmFeatures(Features):
 
     def fill(self, weights: Mapping[str, Tensor]) -> None:
         """See `Features.fill`; timm knows what its names become in a model of feature maps."""
+        filled = self._built(pretrained=True, pretrained_cfg_overlay={"state_dict": dict(weights)})
+        self.body.load_state_dict(filled.state_dict())
+
+    def _built(self, **settings: Any) -> nn.Module:  # noqa: ANN401 - of timm
+        """The model as far as its last map that is read."""
         import timm
 
-        filled: nn.Module = timm.create_model(
-            self.model,
-            features_only=True,
-            pretrained=True,
-            pretrained_cfg_overlay={"state_dict": dict(weights)},
+        model: nn.Module = timm.create_model(
+            self.model, features_only=True, out_indices=self._stages, **settings
         )
-        self.body.load_state_dict(filled.state_dict())
+        return model
 
 
 def model_name(settings: Backbone) -> str:
