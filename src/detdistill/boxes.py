@@ -51,12 +51,16 @@ def to_coco(boxes: Tensor) -> Tensor:
 
 def _overlap(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """Intersection and union, clamped to at least `EPS`, of boxes that broadcast."""
-    low = torch.maximum(a[..., :2], b[..., :2])
-    high = torch.minimum(a[..., 2:], b[..., 2:])
-    shared = (high - low).clamp(min=0)
-    intersection = shared[..., 0] * shared[..., 1]
+    intersection = _shared(a, b, 0) * _shared(a, b, 1)
     union = _signed_area(a) + _signed_area(b) - intersection
     return intersection, union.clamp(min=EPS)
+
+
+def _shared(a: Tensor, b: Tensor, axis: int) -> Tensor:
+    """What two boxes have in common along one axis; both axes at once would need twice the room."""
+    low = torch.maximum(a[..., axis], b[..., axis])
+    high = torch.minimum(a[..., axis + 2], b[..., axis + 2])
+    return (high - low).clamp(min=0)
 
 
 def _signed_area(boxes: Tensor) -> Tensor:
