@@ -17,14 +17,19 @@ from detdistill.detectors.rpn import Proposing
 def made_up() -> Iterator[torch.device]:
     """Inside, tensors have a shape and a device, and no numbers.
 
-    Whatever mixes those of the CPU and of the GPU raises, and whatever has to know a number: all
-    but the few that are known to wait for the GPU, which answer anything here.
+    Whatever mixes those of the CPU and of the GPU raises, and whatever has to know a number or
+    copies one: all but the few that are known to wait for the GPU, which answer anything here.
     """
     with ExitStack() as stack:
         for place, answer in KNOWN_TO_WAIT.items():
             stack.enter_context(patch(f"detdistill.{place}", answer))
+        stack.enter_context(patch.object(Tensor, "new_tensor", _refused))
         stack.enter_context(FakeTensorMode())
         yield torch.device("cuda")
+
+
+def _refused(*_: object, **__: object) -> Tensor:
+    raise AssertionError("the GPU waits for numbers of the host")
 
 
 def _all_alive(_corners: Tensor, alive: Tensor, _threshold: float) -> Tensor:

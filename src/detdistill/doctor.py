@@ -17,6 +17,7 @@ from torch import Tensor
 
 from detdistill import data, rehearsal
 from detdistill.detectors import Detector, parameter_count
+from detdistill.device import best_device
 from detdistill.evaluate.run import evaluating
 from detdistill.evaluate.speed import wait
 from detdistill.levels import Levels, unflatten
@@ -107,7 +108,7 @@ def environment() -> dict[str, str]:
         "processor": found["cpu"],
         "cores": f"{cores()} usable of {found['cores']}",
         "threads": f"{found['threads']} for one training",
-        "GPU": found["gpu"] or "none",
+        "computes on": found["gpu"] or str(best_device()),
         "bf16": "yes" if _has_bf16() else "no",
     }
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial, wraps
 from typing import Any
 
-from torch.autograd.profiler_util import FunctionEvent
+from torch.autograd.profiler_util import DeviceType, FunctionEvent  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from detdistill.detectors.dense import DenseDetector
@@ -136,6 +136,8 @@ def _totals(
     backward: dict[str, float] = defaultdict(float)
     made_by: dict[int, str] = {}
     for event in events:
+        if event.device_type != DeviceType.CPU:
+            continue  # kernels and marks on a GPU, which their operators have been charged with
         took = event.self_device_time_total if on_gpu else event.self_cpu_time_total
         gradient = _ancestor(event, BACKWARD)
         if gradient is not None:

@@ -79,7 +79,7 @@ def object_shares(truth: Truth, shape: tuple[int, int], sizes: Tensor) -> Tensor
     corners, valid = truth.boxes, truth.valid
     if valid.shape[1] == 0:
         return corners.new_zeros((len(valid), *shape))
-    cells = corners.new_tensor([shape[1], shape[0]]).repeat(2)
+    cells = _filled(corners, shape).flip(0).repeat(2)
     extent = boxes.extents(sizes).to(corners).clamp(min=1)
     low, high = (corners / extent * cells).chunk(2, dim=-1)
     low, high = low.floor(), high.ceil()
@@ -108,9 +108,14 @@ def shares(truth: Truth, level: Tensor, stride: int | None = None) -> tuple[Tens
     height, width = level.shape[-2:]
     sizes = truth.sizes
     if stride is not None:
-        sizes = (sizes.new_tensor([height, width]) * stride).expand_as(sizes)
+        sizes = _filled(sizes, (height * stride, width * stride)).expand_as(sizes)
     foreground = object_shares(truth, (height, width), sizes)
     return foreground, background_shares(foreground)
+
+
+def _filled(like: Tensor, numbers: tuple[int, ...]) -> Tensor:
+    """The numbers where a tensor is; made there, as copying them there would wait."""
+    return torch.cat([like.new_full((1,), number) for number in numbers])
 
 
 # Cells of objects as DeFeat counts them

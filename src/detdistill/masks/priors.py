@@ -7,6 +7,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from detdistill import boxes
 from detdistill.levels import take
@@ -131,7 +132,7 @@ def fine_grained(
         (B, N) bool.
     """
     corners, _, valid = padded(truth)
-    end = corners.new_tensor([0.0, 0.0, 1.0, 1.0]) * legacy
+    end = F.pad(corners.new_full((2,), float(legacy)), (2, 0))
     parts = [
         boxes.iou(exact(level) + end, corners.unsqueeze(2) + end)  # (B, G, n)
         for level in priors

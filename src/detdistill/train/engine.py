@@ -71,5 +71,9 @@ def _check_precision(precision: str, device: torch.device) -> None:
             f"Precision fp16 needs a CUDA device, this is {device.type}. "
             "Use bf16, or fp32 where in doubt."
         )
-    if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if (
+        precision == "bf16"
+        and device.type == "cuda"
+        and not torch.cuda.is_bf16_supported(including_emulation=False)
+    ):
         raise UserError("This CUDA device does not compute in bf16. Use precision fp16 or fp32.")

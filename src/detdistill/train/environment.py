@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from detdistill import __version__
+from detdistill.device import best_device
 
 
 def describe() -> dict[str, Any]:
@@ -30,7 +31,7 @@ def describe() -> dict[str, Any]:
         "cpu": _cpu(),
         "cores": os.cpu_count(),
         "threads": torch.get_num_threads(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "gpu": torch.cuda.get_device_name() if best_device().type == "cuda" else None,
         "commit": _commit(),
         "started": now(),
         "command": shlex.join(sys.argv),

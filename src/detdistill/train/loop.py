@@ -299,8 +299,13 @@ class _Run:
             }
         )
 
+    def _settle(self) -> None:
+        """Waits for the device, whose time counts; raises if a number was not finite."""
+        with self.clock.running():
+            self.trainer.check()
+
     def _validate(self, dataset: data.Dataset) -> None:
-        self.trainer.check()
+        self._settle()
         metrics = assess(self.trainer.detector, dataset, self.experiment, self.ranks).metrics
         step = self.trainer.done
         self.journal.record({"step": step, "kind": "eval", "metrics": metrics})
@@ -310,14 +315,14 @@ class _Run:
             self._save_to(self.folder.best)
 
     def _save(self) -> None:
-        self.trainer.check()
+        self._settle()
         self._report_damage()
         self._save_to(self.folder.last)
         self.saved_at = self.trainer.done
         self._set_status("running")
 
     def _keep(self) -> None:
-        self.trainer.check()
+        self._settle()
         if self.ranks.is_main_process:
             file = self.folder.snapshot(self.trainer.done)
             interop.save(self.trainer.detector, file, self._card())
