@@ -174,8 +174,8 @@ def predict(
     Returns:
         `detections`, as COCO results; and what `images.json` holds: `images` and `categories` with
         their ids, and `skipped`, by path why a picture was left out. Pictures share a batch only
-        if they are padded to one size, so that it changes nothing but the rounding: boxes by less
-        than 0.01 pixels, scores by less than 0.0001.
+        if they are padded to one size, so that it changes nothing but the rounding: on a CPU boxes
+        by less than 0.01 pixels, scores by less than 0.0001.
     """
     from detdistill.cli import predicting
 
