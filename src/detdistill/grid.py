@@ -311,14 +311,12 @@ def _require_same_teacher(job: Job) -> None:
     Raises:
         UserError: it was.
     """
-    from detdistill.interop.checkpoint import (
-        card_beside,  # only here: a page of help needs no torch
-    )
+    from detdistill.interop import checkpoint  # only here: a page of help needs no torch
 
     if job.experiment.teacher is None:
         return
-    taught_by = card_beside(job.folder).get("teacher")
-    now = card_beside(Path(job.experiment.teacher)).get("fingerprint")
+    taught_by = checkpoint.card_beside(job.folder).get("teacher")
+    now = checkpoint.card_beside(Path(job.experiment.teacher)).get("fingerprint")
     if None not in {taught_by, now} and taught_by != now:
         raise UserError(
             f"{job.folder} learned from other weights than those that {job.experiment.teacher} "

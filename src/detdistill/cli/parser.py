@@ -57,7 +57,7 @@ class Parser(jsonargparse.ArgumentParser):
         known = [name for name in self.options() if name not in {"-h", "--help"}]
         in_groups = [name for name in known if name.endswith(f".{option.lstrip('-')}")]
         near = in_groups or get_close_matches(option, known, n=1)
-        return next(iter(near), None)
+        return near[0] if near else None
 
     def options(self) -> list[str]:
         """Everything that can be written with two dashes."""

@@ -79,7 +79,7 @@ def object_shares(truth: Truth, shape: tuple[int, int], sizes: Tensor) -> Tensor
     corners, valid = truth.boxes, truth.valid
     if valid.shape[1] == 0:
         return corners.new_zeros((len(valid), *shape))
-    cells = _filled(corners, shape).flip(0).repeat(2)
+    cells = _filled(corners, shape[::-1]).repeat(2)
     extent = boxes.extents(sizes).to(corners).clamp(min=1)
     low, high = (corners / extent * cells).chunk(2, dim=-1)
     low, high = low.floor(), high.ceil()
