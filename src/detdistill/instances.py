@@ -7,6 +7,7 @@ M instances per image.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from math import log2
 from operator import add
 from typing import Literal
@@ -132,7 +133,8 @@ def pooled(neck: Levels, strides: Sequence[int], corners: Tensor, size: int) -> 
     As in FPN, a box of 224 pixels looks at stride 16, one of twice the side at stride 32. Rows and
     columns are weighed one after the other by products of matrices, with the results of
     torchvision's operator but for rounding. Its gradient takes ten times as long on a CPU, and is
-    another at every run on a GPU. In between, each row of a box is as long as the widest level.
+    another at every run on a GPU. In between, each row of a box is as long as a sheet on which all
+    levels lie.
 
     Args:
         neck: (B, C, H, W) per level.
@@ -144,23 +146,31 @@ def pooled(neck: Levels, strides: Sequence[int], corners: Tensor, size: int) -> 
     Returns:
         (B·M, C, size, size); zeros for a box without extent.
     """
-    maps = _one_below_the_other(neck)
+    maps, tops, lefts = _on_one_sheet(neck)
     corners = corners.to(maps)
     level = _level_of(corners, strides)
     cells = corners / (strides[0] * level.exp2()).unsqueeze(-1) - 0.5
     heights, widths = ([features.shape[axis] for features in neck] for axis in (-2, -1))
-    tops = [sum(heights[:i]) for i in range(len(neck))]
     rows = _shares(cells[..., 1::2], level, heights, tops, size)
-    columns = _shares(cells[..., ::2], level, widths, [0] * len(neck), size)
+    columns = _shares(cells[..., ::2], level, widths, lefts, size)
     along = (rows.flatten(1, 2) @ maps.flatten(2)).view(*rows.shape[:3], *maps.shape[2:])
     return (columns.unsqueeze(2) @ along).flatten(0, 1).permute(0, 3, 1, 2)
 
 
-def _one_below_the_other(neck: Levels) -> Tensor:
-    """All levels in one map (B, H, W, C), those with shorter rows filled up with zeros."""
-    width = max(level.shape[-1] for level in neck)
-    filled = [F.pad(level, (0, width - level.shape[-1])).permute(0, 2, 3, 1) for level in neck]
-    return torch.cat(filled, dim=1)
+def _on_one_sheet(neck: Levels) -> tuple[Tensor, list[int], list[int]]:
+    """The finest level, and below it the others side by side: (B, H, W, C), zeros between them.
+
+    Also the first row and the first column of each level.
+    """
+    finest, *others = neck
+    height = max((level.shape[-2] for level in others), default=0)
+    below = [F.pad(level, (0, 0, 0, height - level.shape[-2])) for level in others]
+    bands = [finest, torch.cat(below, dim=-1)] if below else [finest]
+    width = max(band.shape[-1] for band in bands)
+    filled = [F.pad(band, (0, width - band.shape[-1])) for band in bands]
+    ends = accumulate((level.shape[-1] for level in others), initial=0)
+    tops = [0, *(finest.shape[-2] for _ in others)]
+    return torch.cat(filled, dim=-2).permute(0, 2, 3, 1), tops, [0, *ends][: len(neck)]
 
 
 @torch.no_grad()
@@ -175,11 +185,11 @@ def _shares(
         edges: (B, M, 2) where the boxes begin and end, in cells of their level.
         level: (B, M).
         extents: cells of each level.
-        firsts: where each level begins in the row, which is as long as all need.
+        firsts: where each level begins on the sheet, which is as long as all need.
         size: parts of a box.
 
     Returns:
-        (B, M, size, cells of the row).
+        (B, M, size, cells of the sheet).
     """
     start, long = edges[..., :1], edges[..., 1:] - edges[..., :1]  # (B, M, 1)
     count = (long / size).ceil()

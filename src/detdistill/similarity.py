@@ -26,7 +26,7 @@ def structural_similarity(
     Args:
         a: (B, C, H, W).
         b: (B, C, H, W); not differentiated.
-        extent: the range of the values, broadcasts to the maps; not differentiated.
+        extent: the range of the values, (B, 1, 1, 1) or one number; not differentiated.
         window: cells per side of the neighbourhood, odd.
         deviation: of the Gaussian by which cells of the neighbourhood count.
 
@@ -35,8 +35,10 @@ def structural_similarity(
     """
     a, b = precise(a), precise(b.detach())
     around = Window(*(_shares(size, window, deviation, a) for size in a.shape[-2:]))
-    similarity: Tensor = _Similarity.apply(a, b, extent.detach(), around)
-    return similarity
+    similarity: Tensor = _Similarity.apply(
+        a.movedim(1, -1), b.movedim(1, -1), extent.detach(), around
+    )
+    return similarity.movedim(-1, 1)
 
 
 class Window(NamedTuple):
@@ -47,28 +49,30 @@ class Window(NamedTuple):
     columns: Tensor
     """(W, W)."""
 
-    def mean(self, maps: Tensor) -> Tensor:
-        """(..., C, H, W) -> the same.
+    def mean(self, cells: Tensor) -> Tensor:
+        """(..., H, W, C) -> the same.
 
-        Channels come last inside, so that each of the two products is one of large matrices.
+        Channels come last, so that each of the two products is one of large matrices.
         """
-        cells = maps.movedim(-3, -1)
-        with torch.autocast(maps.device.type, enabled=False):
+        with torch.autocast(cells.device.type, enabled=False):
             along = (self.rows @ cells.flatten(-2)).view_as(cells)
-            return (self.columns @ along).movedim(-1, -3)
+            return self.columns @ along
 
     def backward(self, gradient: Tensor) -> Tensor:
-        """From that of the means to that of the maps, (..., C, H, W)."""
+        """From that of the means to that of the maps, (..., H, W, C)."""
         return Window(self.rows.T, self.columns.T).mean(gradient)
 
 
 class _Similarity(torch.autograd.Function):
-    """(B, C, H, W) of both, and what the extent is -> (B, C, H, W)."""
+    """(B, H, W, C) of both, and what the extent is -> (B, H, W, C)."""
 
     @staticmethod
     def forward(ctx: Any, a: Tensor, b: Tensor, extent: Tensor, around: Window) -> Tensor:  # noqa: ANN401
-        moments = Moments(*around.mean(torch.stack([a, b, a * b, a.square() + b.square()])))
-        similarity, slopes = _compared(moments, extent)
+        cells = a.new_empty(4, *a.shape)
+        cells[0], cells[1] = a, b
+        torch.mul(a, b, out=cells[2])
+        torch.mul(a, a, out=cells[3]).addcmul_(b, b)
+        similarity, slopes = _compared(Moments(*around.mean(cells)), extent)
         ctx.save_for_backward(a, b, slopes)
         ctx.around = around
         return similarity
@@ -78,12 +82,12 @@ class _Similarity(torch.autograd.Function):
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # noqa: ANN401
         a, b, slopes = ctx.saved_tensors
         of_a, of_product, of_squares = ctx.around.backward(slopes * gradient)
-        of_a = torch.addcmul(of_a, of_product, b).addcmul_(of_squares, a, value=2)
+        of_a = of_a.addcmul_(of_product, b).addcmul_(of_squares, a, value=2)
         return of_a, None, None, None
 
 
 class Moments(NamedTuple):
-    """Means over the neighbourhood of each cell, (B, C, H, W) each."""
+    """Means over the neighbourhood of each cell, (B, H, W, C) each."""
 
     a: Tensor
     b: Tensor
@@ -94,23 +98,28 @@ class Moments(NamedTuple):
 
 
 def _compared(moments: Moments, extent: Tensor) -> tuple[Tensor, Tensor]:
-    """The similarity, and its slopes (3, B, C, H, W) by the first mean, the product, the squares.
+    """The similarity, and its slopes (3, B, H, W, C) by the first mean, the product, the squares.
 
     It is l · s / (m · t): l and s are twice the product of the means and the covariance, m and t
-    the squares of the means and the variances, each with a constant that keeps it from zero.
+    the squares of the means and the variances, each with a constant that keeps it from zero. The
+    moments are used up.
     """
     a, b, product, squares = moments
     small, less = (0.01 * extent).square(), (0.03 * extent).square()
-    means, means_squared = a * b, a.square() + b.square()
-    s = (product - means).mul_(2).add_(less)
-    spread = squares - means_squared
+    means, means_squared = a * b, (a * a).addcmul_(b, b)
+    s = product.sub_(means).mul_(2).add_(less)
+    spread = squares.sub_(means_squared)
     t = spread.clamp(min=0).add_(less)
     l, m = means.mul_(2).add_(small), means_squared.add_(small)
     share = (m * t).reciprocal_()
-    similarity = l * s * share
-    by_squares = similarity.div(t).neg_().mul_(spread > 0)
-    by_a = (s - l).mul_(share).mul_(b).sub_(a * (similarity / m + by_squares)).mul_(2)
-    return similarity, torch.stack([by_a, l.mul_(share).mul_(2), by_squares])
+    similarity = (l * s).mul_(share)
+    slopes = a.new_empty(3, *a.shape)
+    by_a, by_product, by_squares = slopes
+    torch.div(similarity, t, out=by_squares).neg_().mul_(spread > 0)
+    torch.sub(s, l, out=by_a).mul_(share).mul_(b)
+    by_a.sub_((similarity / m).add_(by_squares).mul_(a)).mul_(2)
+    torch.mul(l, share, out=by_product).mul_(2)
+    return similarity, slopes
 
 
 def _shares(size: int, window: int, deviation: float, like: Tensor) -> Tensor:

@@ -60,10 +60,10 @@ class SKD(Method):
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`level0`, `level1`, ..."""
         pairs = adapted(self.adapters, step)
-        return by_level(self.weight * self._unlike(*pair).mean() for pair in pairs)
+        return by_level(self.weight * self._unlike(*pair) for pair in pairs)
 
     def _unlike(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """(B, C, H, W) from 0 to 1."""
+        """How unlike two levels (B, C, H, W) look on average, from 0 to 1."""
         wanted, maps = losses.precise(teacher), (1, 2, 3)
         extent = wanted.amax(maps, keepdim=True) - wanted.amin(maps, keepdim=True)
         alike = structural_similarity(
@@ -73,4 +73,4 @@ class SKD(Method):
             window=self.window,
             deviation=self.deviation,
         )
-        return (1 - alike) / 2
+        return (1 - alike.mean()) / 2
