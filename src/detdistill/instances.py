@@ -61,8 +61,10 @@ def disagreement(
 
     Args:
         student: on the same priors as the teacher's.
-        teacher: decides where both are equally sure.
+        teacher: on the same priors as the student's.
         gap: between the `best` scores of both, or between those of the `class` that differs most.
+            As released, the surer of two that are equally sure is the student in the first case
+            and the teacher in the second.
 
     Returns:
         (B, N) from 0 to 1, and (B, N, 4).
@@ -73,7 +75,8 @@ def disagreement(
     ours, theirs = (losses.precise(logits).sigmoid() for logits in (ours, theirs))
     ahead = theirs - ours
     apart, which = ahead.abs().max(dim=-1)
-    surer = ahead.gather(-1, which.unsqueeze(-1)) >= 0
+    lead = ahead.gather(-1, which.unsqueeze(-1))
+    surer = lead > 0 if gap == "best" else lead >= 0
     return apart, torch.where(surer, teacher.decoded(), student.decoded())
 
 

@@ -79,3 +79,10 @@ def to_priors(values: Sequence[Tensor], priors: Levels) -> Tensor:
     """One number () per level -> (N,), each prior with that of its level."""
     pairs = zip(values, priors, strict=True)
     return torch.cat([value.expand(len(level)) for value, level in pairs])
+
+
+def within(sizes: Tensor, shape: tuple[int, int] | torch.Size) -> Tensor:
+    """(B, H, W) bool: row and column are below each image's height and width."""
+    rows = torch.arange(shape[0], device=sizes.device) < sizes[:, :1]
+    columns = torch.arange(shape[1], device=sizes.device) < sizes[:, 1:]
+    return rows.unsqueeze(2) & columns.unsqueeze(1)

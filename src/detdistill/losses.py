@@ -19,14 +19,20 @@ from detdistill import boxes
 EPS = 2.0**-23
 """What mmdet 3 adds to a divisor: the distance from 1 to the next float32."""
 
-LEAST = 1e-20
-"""What a sum of weights is at least where the papers' code divides by it however small it is."""
+LEAST_SUM = 1e-30
+"""What weights add up to at least where released code divides by their sum however small it is."""
 
 TINY = torch.finfo(torch.float32).tiny
 """What keeps the gradient of a square root finite."""
 
 SMALL_DEVIATION = 1e-6
 """What is added to a channel's deviation before it divides."""
+
+SMALL_SUM = 1e-6
+"""What the weights of a mean of squared errors add up to at least."""
+
+LEAST_DISTANCE = 1e-6
+"""How far equal rows are taken to be apart."""
 
 FEW = 1000
 """Elements of a channel up to which its statistics are computed as in released codes."""
@@ -163,7 +169,7 @@ def mean_over(
 
 def half_mean(error: Tensor, weight: Tensor, world_mean: Callable[[Tensor], Tensor]) -> Tensor:
     """Half the weighted mean of squared errors; see `mean_over`."""
-    return mean_over(error, weight, world_mean, least=EPS / 2) / 2
+    return mean_over(error, weight, world_mean, least=SMALL_SUM) / 2
 
 
 def faded(kind: Fading, progress: float) -> float:
@@ -230,13 +236,14 @@ def relative_distances(rows: Tensor, valid: Tensor) -> Tensor:
         valid: (n,) bool, which rows take part.
 
     Returns:
-        (n, n), 0 between rows of which one is not valid.
+        (n, n), 0 between rows of which one is not valid; equal rows are 1e-6 apart.
     """
     others = ~torch.eye(len(rows), dtype=torch.bool, device=rows.device)
     pairs = valid & valid.unsqueeze(1) & others
     rows = precise(rows)
-    between = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist") * pairs
-    mean = between.sum() / (between > 0).sum().clamp(min=1)
+    apart = torch.cdist(rows, rows, compute_mode="donot_use_mm_for_euclid_dist")
+    between = apart.clamp(min=LEAST_DISTANCE) * pairs
+    mean = between.sum() / pairs.sum().clamp(min=1)
     return between / mean.clamp(min=1e-12)
 
 

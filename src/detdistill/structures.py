@@ -19,9 +19,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from detdistill.levels import Levels, flatten
+from detdistill.levels import Levels, flatten, within
 
 Structure = TypeVar("Structure")
+Side = TypeVar("Side", int, Tensor)
 
 
 def _structure(cls: type[Structure]) -> type[Structure]:
@@ -133,7 +134,7 @@ PAD_MULTIPLE = 32
 to the next multiple of an image's size belong to the image."""
 
 
-def padded_up(side: int) -> int:
+def padded_up(side: Side) -> Side:
     """The next multiple."""
     return -(-side // PAD_MULTIPLE) * PAD_MULTIPLE
 
@@ -210,6 +211,19 @@ class DensePredictions:
                 for prior, stride in zip(self.priors, self.strides, strict=True)
             ]
         )
+
+    def inside(self, sizes: Tensor) -> Tensor:
+        """(B, N) whether each prior's cell lies in its image.
+
+        Args:
+            sizes: (B, 2) heights and widths, which are rounded up as batches are padded.
+        """
+        inside = []
+        for level, stride, prior in zip(self.logits, self.strides, self.priors, strict=True):
+            shape = level.shape[-2:]
+            cells = within(-(-padded_up(sizes) // stride), shape).flatten(1)
+            inside.append(cells.repeat_interleave(len(prior) // cells.shape[1], dim=1))
+        return torch.cat(inside, dim=1)
 
     def decoded(self) -> Tensor:
         """(B, N, 4) boxes in pixels; at least float32 whatever the head computed in."""

@@ -10,7 +10,6 @@ from torch import Tensor
 from detdistill import detectors
 from detdistill.detectors import Detector
 from detdistill.detectors.assign import normaliser
-from detdistill.detectors.dense import priors_inside
 from detdistill.detectors.presets import FAMILIES
 from detdistill.structures import EVERYTHING, Reads, Spec, Truth, local_mean
 
@@ -257,7 +256,7 @@ def test_priors_in_the_padding_have_no_weight(family: str) -> None:
     truth = truth_of([[5.0, 5, 30, 30]], height=32, width=32)
     output = detector(images(1), truth.sizes)
     _, targets = detector.criterion(output, truth)
-    inside = priors_inside(output.dense, truth.sizes)
+    inside = output.dense.inside(truth.sizes)
     cells = sum((32 // stride) ** 2 for stride in detector.spec.strides)
     assert inside.sum() == cells * detector.spec.priors_per_cell
     assert targets.weights[inside].any()

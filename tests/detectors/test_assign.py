@@ -194,3 +194,38 @@ def test_fcos_equals_its_definition(seed: int, objects: int, radius: float | Non
         assert targets.labels[image].tolist() == expected
         positives += sum(g >= 0 for g in owner)
     assert targets.positives == max(positives, 1)
+
+
+def test_crowded_priors_are_candidates_where_a_level_has_too_few_others() -> None:
+    middle = torch.tensor([[4.0, 4.0], [12.0, 4.0], [20.0, 4.0]])
+    anchors = torch.cat([middle - 8, middle + 8], dim=1)
+    corners = torch.tensor([[[4.0, 0.0, 11.0, 8.0], [12.0, -4.0, 28.0, 12.0]]])
+    crowd = torch.tensor([[False, True]])
+    truth = Truth(
+        boxes=corners,
+        labels=torch.zeros(1, 2, dtype=torch.long),
+        valid=~crowd,
+        crowd=crowd,
+        sizes=torch.full((1, 2), 64),
+    )
+    everything = torch.ones(1, 3, dtype=torch.bool)
+
+    def said(topk: int) -> Targets:
+        settings = {"inside": everything, "num_classes": 1, "topk": topk, "ignore_above": 0.4}
+        return atss(anchors, (3,), truth, **settings)  # type: ignore[arg-type]
+
+    assert said(1).labels.tolist() == [[1, 1, 1]]
+    assert said(1).weights.tolist() == [[1, 0, 0]]
+    overlaps = iou(anchors, corners[0, 0])
+    within = (centers(anchors)[:, 0] > 4.01) & (centers(anchors)[:, 0] < 10.99)
+    assert torch.equal(
+        said(3).labels[0] == 0, within & (overlaps >= overlaps.mean() + overlaps.std())
+    )
+
+
+def test_one_candidate_makes_no_threshold() -> None:
+    prior = torch.tensor([[-32.0, -32.0, 32.0, 32.0]])
+    truth = random_truth(0, 1)
+    inside = torch.ones(2, 1, dtype=torch.bool)
+    said = atss(prior, (1,), truth, inside=inside, num_classes=CLASSES)
+    assert (said.labels == CLASSES).all()

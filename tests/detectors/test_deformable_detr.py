@@ -17,10 +17,10 @@ from detdistill import detectors
 from detdistill.boxes import from_centers
 from detdistill.detectors.backbones import Backbone
 from detdistill.detectors.deformable_detr import DeformableDetr, losses
-from detdistill.detectors.detector import within
 from detdistill.detectors.matching import match
 from detdistill.detectors.query_architecture import QueryArchitecture
 from detdistill.errors import MissingExtraError
+from detdistill.levels import within
 from detdistill.structures import EVERYTHING, QueryPredictions, Reads, Truth, local_mean
 
 CLASSES = ("circle", "square", "star")

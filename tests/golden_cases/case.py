@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from detdistill import losses
+
 
 class MismatchError(Exception):
     """A number differs, or was not understood; the message is one line."""
@@ -79,6 +81,14 @@ class Case:
         ignored = sorted(set(self.settings) - self.used)
         if ignored:
             raise MismatchError(f"unknown hyper-parameters {', '.join(ignored)}")
+
+
+def reduced(case: Case, loss: Tensor) -> Tensor:
+    """MMDetection's mean of a loss: over what `avg_factor` says, or over all if it is null."""
+    weight, divisor = case.optional("weight"), case.setting("avg_factor")
+    if divisor is None:
+        return (loss if weight is None else loss * weight).mean()
+    return losses.weighted_mean(loss, weight, divisor)
 
 
 Family = Callable[[Case], Mapping[str, Tensor]]

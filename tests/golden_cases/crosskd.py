@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
-from tests.golden_cases.case import Case, MismatchError
+from tests.golden_cases.case import Case, MismatchError, reduced
 from torch import Tensor
 
 from detdistill import boxes, focal, losses
@@ -38,15 +38,13 @@ def cls(case: Case) -> Mapping[str, Tensor]:
     elements = focal.soft_focal_loss(
         case.leaf("pred"), case["teacher"].sigmoid(), case.setting("beta")
     )
-    total = losses.weighted_mean(
-        elements.sum(dim=-1), case.optional("weight"), case.setting("avg_factor")
-    )
+    total = reduced(case, elements.sum(dim=-1))
     return {"elem": elements, "loss": case.setting("loss_weight") * total}
 
 
 def align(case: Case) -> Mapping[str, Tensor]:
     case.fixed(eps=1e-6, unbiased=True)
-    aligned = losses.with_statistics_of(case.leaf("stu"), case["tea"])
+    aligned = losses.with_statistics_of(case.leaf("stu"), case["tea"], lone=False)
     return {"aligned": aligned, "loss": (aligned * case["upstream"]).sum()}
 
 
@@ -64,10 +62,11 @@ class Replay:
 
 
 def gfl_pred(case: Case) -> Mapping[str, Tensor]:
-    case.fixed(class_reduction="sum")
     bins = case.setting("reg_max") + 1
     coder = boxes.DistributionCoder(bins)
     settings = {"beta": case.setting("beta"), "temperature": case.setting("T")}
+    if case.setting("class_reduction") == "mean":
+        settings["box_weight"] = case.setting("loss_weight_reg") / bins
     method, step = _replayed(case, coder, _squares(case), settings, bins=bins)
     terms = method(step)
     average = _compared(method, step).confidence().sum()
@@ -224,6 +223,7 @@ def end_to_end(case: Case) -> Mapping[str, Tensor]:
         box_weight=case.setting("loss_weight_reg"),
         temperature=case.setting("T"),
         preactivation=not case.setting("inplace_relu"),
+        lone=False,
     )
     method.setup(spec, spec)
     step = _step(case, method.reads, student, teacher)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from tests.golden_cases.case import Case
+from tests.golden_cases.case import Case, reduced
 from torch import Tensor
 
 from detdistill import focal, losses
@@ -14,7 +14,7 @@ def quality_focal(case: Case) -> Mapping[str, Tensor]:
     pred = case.leaf("pred")
     case.fixed(bg_label=pred.shape[1])
     loss = focal.quality_focal_loss(pred, case["label"], case["score"], case.setting("beta"))
-    return {"none": loss, "loss": case.setting("loss_weight") * _reduced(case, loss)}
+    return {"none": loss, "loss": case.setting("loss_weight") * reduced(case, loss)}
 
 
 def distribution_focal(case: Case) -> Mapping[str, Tensor]:
@@ -35,8 +35,4 @@ def log_iou(case: Case) -> Mapping[str, Tensor]:
 
 def _weighted(case: Case, loss: Tensor) -> Mapping[str, Tensor]:
     weight = case.setting("loss_weight")
-    return {"none": weight * loss, "loss": weight * _reduced(case, loss)}
-
-
-def _reduced(case: Case, loss: Tensor) -> Tensor:
-    return losses.weighted_mean(loss, case.optional("weight"), case.setting("avg_factor"))
+    return {"none": weight * loss, "loss": weight * reduced(case, loss)}

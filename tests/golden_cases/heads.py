@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
 import torch
-from tests.golden_cases.case import Case, MismatchError
+from tests.golden_cases.case import Case, MismatchError, reduced
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from detdistill import boxes, focal, losses, masks
 from detdistill.detectors.assign import atss
-from detdistill.levels import level_sums
+from detdistill.levels import Levels, level_sums
 from detdistill.methods import Method, combine
 from detdistill.methods.bckd import BCKD
 from detdistill.methods.regions import Regions
@@ -26,6 +27,9 @@ from detdistill.structures import (
     Targets,
     Truth,
 )
+
+LARGE = 2**14
+"""Side of an image that holds every prior."""
 
 
 class Verbatim:
@@ -40,7 +44,7 @@ class Verbatim:
 def truth_of(case: Case, sizes: Tensor | None = None) -> Truth:
     """The recorded objects, image by image."""
     recorded = list(case.levels("gt_bboxes"))
-    sizes = torch.zeros(len(recorded), 2) if sizes is None else sizes
+    sizes = torch.full((len(recorded), 2), LARGE) if sizes is None else sizes
     labels = case.levels("gt_labels") or [one.new_zeros(len(one)).long() for one in recorded]
     real = [torch.ones(len(one), dtype=torch.bool) for one in recorded]
     valid = pad_sequence(real, batch_first=True)
@@ -98,14 +102,7 @@ def _scene(case: Case, name: str, settings: dict[str, object]) -> Scene:
     )
     truth = truth_of(case)
     case.fixed(images=len(truth.boxes), levels=len(anchors))
-    targets = atss(
-        torch.cat(anchors),
-        tuple(map(len, anchors)),
-        truth,
-        inside=torch.ones(len(truth.boxes), sum(map(len, anchors)), dtype=torch.bool),
-        num_classes=classes,
-        topk=case.setting("atss_topk"),
-    )
+    targets = _assigned(anchors, truth, classes, case.setting("atss_topk"))
     step = Step(
         truth=truth,
         student=DetectorOutput(neck=case.leaf_levels("x"), predictions=student),
@@ -115,6 +112,20 @@ def _scene(case: Case, name: str, settings: dict[str, object]) -> Scene:
         teacher_head=cast("Head", None),
     )
     return Scene(case, method, step, spec)
+
+
+def _assigned(anchors: Levels, truth: Truth, classes: int, topk: int) -> Targets:
+    """The library's assignment, which is in float32 in every run."""
+    priors = torch.cat(anchors)
+    targets = atss(
+        priors.float(),
+        tuple(map(len, anchors)),
+        dataclasses.replace(truth, boxes=truth.boxes.float()),
+        inside=torch.ones(len(truth.boxes), len(priors), dtype=torch.bool),
+        num_classes=classes,
+        topk=topk,
+    )
+    return dataclasses.replace(targets, boxes=targets.boxes.to(priors))
 
 
 def _around(scene: Scene, extra_weight: float = 0.0) -> dict[str, Tensor]:
@@ -187,14 +198,7 @@ def valuable_region(case: Case) -> Mapping[str, Tensor]:
         "ratio": case.setting("ratio"),
         "topk": case.setting("topk"),
     }
-    targets = atss(
-        priors,
-        settings["counts"],
-        truth,
-        inside=settings["inside"],
-        num_classes=1,
-        topk=settings["topk"],
-    )
+    targets = _assigned(anchors, truth, 1, settings["topk"])
     owner = (targets.boxes[0].unsqueeze(1) == objects).all(dim=-1).long().argmax(dim=-1) + 1
     overlap = boxes.iou(priors.unsqueeze(1), objects)
     distance = boxes.center_distance(priors.unsqueeze(1), objects)
@@ -249,13 +253,13 @@ def bckd_box(case: Case) -> Mapping[str, Tensor]:
         maps = [flat.T.reshape(1, -1, 1, count) for flat in (logits, corners)]
         priors = torch.zeros(count, 4).to(logits)
         predictions = DensePredictions(
-            logits=(maps[0],), boxes=(maps[1],), priors=(priors,), strides=(8,), coder=Verbatim()
+            logits=(maps[0],), boxes=(maps[1],), priors=(priors,), strides=(1,), coder=Verbatim()
         )
         return DetectorOutput(neck=(), predictions=predictions)
 
     student = said(case.leaves["cls_s"], case.leaves["box_s"])
     teacher = said(case["cls_t"], case["box_t"])
-    spec = Spec(family="dense", classes=tuple(map(str, range(classes))), strides=(8,), channels=1)
+    spec = Spec(family="dense", classes=tuple(map(str, range(classes))), strides=(1,), channels=1)
     settings = {"box_weight": case.setting("loss_weight"), "levels": "all"}
     method = cast("BCKD", combine.build("bckd", settings))
     combine.setup({"bckd": method}, spec, spec)
@@ -340,6 +344,4 @@ def divergence(case: Case) -> Mapping[str, Tensor]:
     if case.setting("class_reduction") == "mean":
         rows = rows / pred.shape[1]
     rows = rows * case.setting("loss_weight")
-    divisor = case.setting("avg_factor")
-    weighted = rows if (weight := case.optional("weight")) is None else rows * weight
-    return {"none": rows, "loss": weighted.mean() if divisor is None else weighted.sum() / divisor}
+    return {"none": rows, "loss": reduced(case, rows)}

@@ -34,7 +34,7 @@ from detdistill.structures import (
 
 def pkd(case: Case) -> Mapping[str, Tensor]:
     case.fixed(eps=1e-6, unbiased=True)
-    settings = {"weight": case.setting("loss_weight")}
+    settings = {"weight": case.setting("loss_weight"), "lone": False}
     terms = _run("pkd", settings, (case.leaf("pred"),), (case["target"],), strides=(8,))
     return {"loss": terms["level0"]}
 
@@ -43,6 +43,7 @@ def pkd_resize(case: Case) -> Mapping[str, Tensor]:
     settings = {
         "weight": case.setting("loss_weight"),
         "resize": "student" if case.setting("resize_stu") else "teacher",
+        "lone": False,
     }
     terms = _run("pkd", settings, (case.leaf("pred_S"),), (case["pred_T"],), strides=(8,))
     return {"loss": terms["level0"]}
@@ -189,7 +190,7 @@ def fgfi(case: Case) -> Mapping[str, Tensor]:
     neck, recorded = (case.leaf("stu"),), case["gt_boxes"]
     spec = {"priors_per_cell": count}
     method, step = made("fgfi", settings, neck, (case["tea"],), (stride,), **spec)
-    valid = (recorded[..., 2] > recorded[..., 0]) & (recorded[..., 3] > recorded[..., 1])
+    valid = (recorded[..., :4] != 0).any(dim=-1)
     truth = Truth(
         boxes=recorded[..., :4],
         labels=recorded[..., 4].long(),

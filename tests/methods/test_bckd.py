@@ -104,3 +104,32 @@ def test_without_any_positive_only_the_printed_formula_speaks(
     method.setup(facts, facts)
     terms = method(fakes.scene(facts, objects=0).step)
     assert all((term > 0) == (levels == "all") for term in terms.values())
+
+
+def test_the_overlap_of_tiny_boxes_is_that_in_strides() -> None:
+    step = fakes.scene().step
+    step.targets.weights[:] = 1
+    stride = step.student.dense.flat_strides().unsqueeze(-1)
+    small = [torch.tensor([0.0, 0.0, side, side]) * stride for side in (1e-3, 2e-3)]
+
+    class Coder:
+        numbers = 4
+
+        def __init__(self, corners: torch.Tensor) -> None:
+            self.corners = corners
+
+        def decode(self, raw: torch.Tensor, *_: torch.Tensor) -> torch.Tensor:
+            return self.corners.expand(len(raw), -1, -1)
+
+    said = [
+        dataclasses.replace(
+            output, predictions=dataclasses.replace(output.dense, coder=Coder(corners))
+        )
+        for output, corners in zip((step.student, step.teacher), small, strict=True)
+    ]
+    method = made(levels="all")
+    step = dataclasses.replace(step, student=said[0], teacher=said[1])
+    apart = method.disagreement(step).sum() / step.targets.positives
+    covered, whole = 1e-6, 4e-6
+    wanted = 4 * (1 - covered / whole) * apart
+    torch.testing.assert_close(method(step)["box"], wanted)

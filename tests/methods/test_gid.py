@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import pytest
@@ -8,7 +9,7 @@ from tests import fakes
 from torch import Tensor
 from torchvision.ops import roi_align
 
-from detdistill import boxes, instances
+from detdistill import boxes, instances, losses
 from detdistill.methods import UnsuitablePairError
 from detdistill.methods.gid import GID
 from detdistill.structures import Step
@@ -169,3 +170,19 @@ def test_the_released_class_term_is_larger_by_a_constant() -> None:
 def test_points_are_refused() -> None:
     with pytest.raises(UnsuitablePairError, match="gid asks which anchors overlap"):
         made(fakes.spec("fcos"))
+
+
+def test_of_two_that_are_equally_sure_the_student_speaks_unless_classes_are_compared() -> None:
+    step = fakes.scene().step
+    said = dataclasses.replace(step.teacher.dense, logits=step.student.dense.logits)
+    for gap, surer in (("best", step.student.dense), ("class", said)):
+        _, corners = instances.disagreement(step.student.dense, said, gap)  # type: ignore[arg-type]
+        assert torch.equal(corners, surer.decoded())
+
+
+def test_equal_rows_are_a_little_apart() -> None:
+    rows = torch.tensor([[0.0, 0.0], [0.0, 0.0], [3.0, 4.0]])
+    apart = losses.relative_distances(rows, torch.ones(3, dtype=torch.bool))
+    mean = (4 * 5 + 2e-6) / 6
+    wanted = torch.tensor([[0.0, 1e-6, 5.0], [1e-6, 0.0, 5.0], [5.0, 5.0, 0.0]]) / mean
+    torch.testing.assert_close(apart, wanted)

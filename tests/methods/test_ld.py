@@ -22,7 +22,8 @@ def looped_region(step: Step, *, union: bool) -> torch.Tensor:
     """The valuable region, prior by prior and object by object."""
     predictions, truth = step.student.dense, step.truth
     priors, counts = predictions.flat_priors(), [len(p) for p in predictions.priors]
-    inside, region = step.targets.weights > 0, torch.zeros(step.targets.weights.shape)
+    inside = step.student.dense.inside(truth.sizes)
+    region = torch.zeros(inside.shape)
     for image in range(len(region)):
         for box in truth.boxes[image][truth.valid[image]]:
             overlap = boxes.iou(priors, box)

@@ -123,6 +123,18 @@ def test_chance_is_uniform_and_its_neighbours_are_unrelated() -> None:
         assert abs(float(torch.corrcoef(pair)[0, 1])) < 0.03
 
 
+@pytest.mark.parametrize("method", [FGD(), MGD()])
+def test_the_pooled_level_of_two_stage_detectors_is_left_out(method: FGD | MGD) -> None:
+    facts = fakes.spec("rcnn")
+    combine.setup({"method": method}, facts, facts)
+    scene = fakes.scene(facts)
+    torch.stack(list(method(scene.step).values())).sum().backward()
+    assert [level.grad is not None for level in scene.student_neck] == [
+        *(True for _ in facts.strides[:-1]),
+        False,
+    ]
+
+
 # FRS
 
 
@@ -162,6 +174,31 @@ def test_a_teacher_that_sees_nothing_divides_by_no_zero() -> None:
     method = FRS()
     method.setup(fakes.spec(), fakes.spec())
     assert all(term.isfinite() for term in method(step).values())
+
+
+def test_scores_that_round_to_one_are_compared_as_released() -> None:
+    method = FRS(entropy=True)
+    method.setup(fakes.spec(), fakes.spec())
+    logits = torch.tensor([30.0, 1.0], requires_grad=True)
+    lost = method._divergence(logits, torch.tensor([1.0, 30.0]))
+    probability = 1 / (1 + math.exp(-1))
+    wanted = [100 * (1 - probability), -math.log(probability)]
+    torch.testing.assert_close(lost, torch.tensor(wanted))
+    lost.sum().backward()
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad, torch.tensor([0.0, probability - 1]))
+
+
+def test_the_mean_over_a_blind_teachers_cells_stays_a_mean() -> None:
+    step = fakes.scene().step
+    dim = tuple(torch.full_like(level, -55.0) for level in step.teacher.dense.logits)
+    said = dataclasses.replace(step.teacher.dense, logits=dim)
+    step = dataclasses.replace(step, teacher=dataclasses.replace(step.teacher, predictions=said))
+    method = FRS(warm_up=0)
+    method.setup(fakes.spec(), fakes.spec())
+    apart = zip(step.student.neck, step.teacher.neck, strict=True)
+    wanted = sum(losses.squared_error(*pair).sum(dim=1).mean() for pair in apart)
+    torch.testing.assert_close(method(step)["neck"], 0.1 * wanted)
 
 
 # FGFI

@@ -83,3 +83,18 @@ def test_levels_without_positives_speak_if_asked(levels: str, speaks: bool) -> N
     missed = fakes.without_positives(step.targets, fakes.spec())
     terms = made(levels=levels)(dataclasses.replace(step, targets=missed))
     assert any(term > 0 for term in terms.values()) == speaks
+
+
+def test_the_fine_region_has_no_priors_of_the_padding() -> None:
+    step = fakes.scene(seed=2).step
+    sizes = torch.tensor([[64, 32], [64, 64]])
+    padded = dataclasses.replace(step, truth=dataclasses.replace(step.truth, sizes=sizes))
+    inside = step.student.dense.inside(sizes)
+    assert not inside.all()
+    priors, truth = step.student.dense.flat_priors(), step.truth
+    for image, chosen in enumerate(made(region="fine").chosen(padded)):
+        overlaps = [
+            boxes.iou(priors, box) * inside[image] for box in truth.boxes[image][truth.valid[image]]
+        ]
+        wanted = torch.stack([o > 0.5 * o.max() for o in overlaps]).any(dim=0)
+        assert torch.equal(chosen, wanted)

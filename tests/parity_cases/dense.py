@@ -12,7 +12,7 @@ from torch import Tensor
 
 from detdistill.boxes import centers, to_distances
 from detdistill.detectors.architecture import Selection
-from detdistill.detectors.dense import DenseDetector, priors_inside
+from detdistill.detectors.dense import DenseDetector
 from detdistill.detectors.retinanet import CODER
 from detdistill.detectors.selection import select
 from detdistill.interop.mmdet.parts import selection
@@ -86,7 +86,7 @@ def _same_anchors(
 ) -> None:
     """The object of each anchor, level by level."""
     counts = [len(level) for level in said.priors]
-    inside = priors_inside(said, truth.sizes)
+    inside = said.inside(truth.sizes)
     for i, flags in enumerate(inside):
         if f"targets.n_valid.{i}" in recording:
             recorded = recording[f"targets.n_valid.{i}"]

@@ -16,7 +16,6 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from detdistill.boxes import clipped
-from detdistill.detectors.dense import priors_inside
 from detdistill.detectors.faster_rcnn import FasterRCNN
 from detdistill.detectors.rpn import OBJECT
 from detdistill.structures import DensePredictions, DetectorOutput, Proposals, Targets, Truth
@@ -106,7 +105,7 @@ def _same_anchors(
     recording: Recording, i: int, rpn: DensePredictions, targets: Targets, truth: Truth
 ) -> None:
     """The first stage's sample: numbers of anchors among those in the image."""
-    inside = priors_inside(rpn, truth.sizes)[i]
+    inside = rpn.inside(truth.sizes)[i]
     positive = (targets.labels[i] == OBJECT)[inside]
     background = ~positive & (targets.weights[i] > 0)[inside]
     for name, chosen in (("pos", positive), ("neg", background)):

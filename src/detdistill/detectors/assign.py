@@ -51,11 +51,12 @@ def atss(
         inside: (B, N) which priors lie within their image.
         num_classes: K, the label of background.
         topk: candidates per level.
-        ignore_above: share of a prior in a crowd region from which on it is ignored; None: never.
+        ignore_above: share of a prior in a crowd region from which on it is ignored, unless it is
+            positive for want of others; None: never.
         world_mean: mean over ranks.
     """
-    inside = inside & ~_in_crowd(priors, truth, ignore_above)
-    nearest = nearest_priors(priors, counts, truth.boxes, inside, topk)
+    crowded = _in_crowd(priors, truth, ignore_above)
+    nearest = nearest_priors(priors, counts, truth.boxes, inside, topk, avoided=crowded)
     candidates = priors[nearest]
     objects = truth.boxes.unsqueeze(2)
     overlaps = iou(candidates, objects)
@@ -75,7 +76,7 @@ def atss(
         truth,
         owner,
         positive,
-        weights=inside,
+        weights=inside & (positive | ~crowded),
         num_classes=num_classes,
         per_image=True,
         world_mean=world_mean,

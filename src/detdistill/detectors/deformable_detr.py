@@ -14,14 +14,14 @@ from torch import Tensor
 from detdistill.boxes import clipped
 from detdistill.detectors.assign import normaliser
 from detdistill.detectors.backbones import build_backbone
-from detdistill.detectors.detector import Detector, whole, within
+from detdistill.detectors.detector import Detector, whole
 from detdistill.detectors.matching import as_shares, match
 from detdistill.detectors.projection import Projection
 from detdistill.detectors.query_architecture import QueryArchitecture
 from detdistill.detectors.query_encoder import Encoder
 from detdistill.detectors.query_head import Decoder
 from detdistill.focal import sigmoid_focal_loss
-from detdistill.levels import take
+from detdistill.levels import take, within
 from detdistill.losses import giou_loss, weighted_mean
 from detdistill.structures import (
     EVERYTHING,

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol
 
-import torch
 from torch import Tensor
 
 from detdistill.detectors.architecture import Architecture
 from detdistill.detectors.backbones import Pyramid, build_backbone
-from detdistill.detectors.detector import Detector, within
+from detdistill.detectors.detector import Detector
 from detdistill.detectors.head import BoxActivation, DenseHead, linear
 from detdistill.detectors.selection import select
 from detdistill.structures import (
     EVERYTHING,
-    PAD_MULTIPLE,
     BoxCoder,
     DensePredictions,
     Detections,
@@ -127,7 +125,7 @@ class DenseDetector(Detector):
             predictions.flat_priors(),
             tuple(len(level) for level in predictions.priors),
             truth,
-            inside=priors_inside(predictions, truth.sizes),
+            inside=predictions.inside(truth.sizes),
             num_classes=len(self.spec.classes),
             world_mean=world_mean,
         )
@@ -136,16 +134,3 @@ class DenseDetector(Detector):
     def detect(self, output: DetectorOutput, sizes: Tensor) -> Detections:
         """See `Detector.detect`."""
         return select(output.dense, sizes, self.architecture.selection)
-
-
-def priors_inside(predictions: DensePredictions, sizes: Tensor) -> Tensor:
-    """(B, N) whether each prior's cell lies in its image, rounded up to `PAD_MULTIPLE`."""
-    padded = (sizes + PAD_MULTIPLE - 1) // PAD_MULTIPLE * PAD_MULTIPLE
-    inside = []
-    for level, stride, prior in zip(
-        predictions.logits, predictions.strides, predictions.priors, strict=True
-    ):
-        shape = level.shape[-2:]
-        cells = within((padded + stride - 1) // stride, shape).flatten(1)
-        inside.append(cells.repeat_interleave(len(prior) // cells.shape[1], dim=1))
-    return torch.cat(inside, dim=1)

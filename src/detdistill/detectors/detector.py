@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from detdistill.detectors.architecture import AnyArchitecture, Preprocessing
 from detdistill.detectors.backbones import Features
+from detdistill.levels import within
 from detdistill.structures import (
     EVERYTHING,
     Detections,
@@ -84,13 +85,6 @@ def parameter_count(module: nn.Module) -> int:
 def whole(images: Tensor) -> Tensor:
     """(B, 2) heights and widths of images without padding."""
     return torch.tensor([images.shape[-2:]], device=images.device).expand(len(images), -1)
-
-
-def within(sizes: Tensor, shape: tuple[int, int] | torch.Size) -> Tensor:
-    """(B, H, W) bool: row and column are below each image's height and width."""
-    rows = torch.arange(shape[0], device=sizes.device) < sizes[:, :1]
-    columns = torch.arange(shape[1], device=sizes.device) < sizes[:, 1:]
-    return rows.unsqueeze(2) & columns.unsqueeze(1)
 
 
 def _per_channel(values: tuple[float, float, float]) -> Tensor:

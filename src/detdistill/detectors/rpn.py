@@ -18,7 +18,6 @@ from torchvision.ops import batched_nms
 
 from detdistill.boxes import DeltaCoder, clipped
 from detdistill.detectors import assign
-from detdistill.detectors.dense import priors_inside
 from detdistill.detectors.priors import Priors
 from detdistill.detectors.region_architecture import Proposing, RegionArchitecture, Sampling
 from detdistill.detectors.sampling import sample
@@ -120,7 +119,7 @@ def assign_anchors(
         predictions.flat_priors(),
         (),
         replace(truth, labels=torch.full_like(truth.labels, OBJECT)),
-        inside=priors_inside(predictions, truth.sizes),
+        inside=predictions.inside(truth.sizes),
         num_classes=NOTHING,
         positive_iou=0.7,
         negative_iou=0.3,

@@ -18,10 +18,19 @@ from detdistill.structures import Truth
 RegionDistance = Literal["covered", "iou"]
 FineGrainedScope = Literal["own", "each", "image"]
 
+FAR = 1e8
+"""Pixels between an object and a prior that should not be its own."""
+
 
 @torch.no_grad()
 def nearest_priors(
-    priors: Tensor, counts: Sequence[int], corners: Tensor, inside: Tensor, topk: int
+    priors: Tensor,
+    counts: Sequence[int],
+    corners: Tensor,
+    inside: Tensor,
+    topk: int,
+    *,
+    avoided: Tensor | None = None,
 ) -> Tensor:
     """The `topk` priors of each level that are nearest to each object's centre, as indices.
 
@@ -31,12 +40,15 @@ def nearest_priors(
         corners: (B, G, 4) the objects.
         inside: (B, N) which priors lie within their image.
         topk: how many per level, fewer where a level has fewer.
+        avoided: (B, N) priors that are taken only where a level has too few others.
 
     Returns:
         (B, G, C), level by level.
     """
     offsets = boxes.centers(priors) - boxes.centers(corners).unsqueeze(2)
     distances = offsets.pow(2).sum(dim=-1).sqrt()
+    if avoided is not None:
+        distances = distances.masked_fill(avoided.unsqueeze(1), FAR)
     distances = distances.masked_fill(~inside.unsqueeze(1), torch.inf)
     found, start = [], 0
     for level in distances.split(list(counts), dim=2):
@@ -48,11 +60,19 @@ def nearest_priors(
 
 @torch.no_grad()
 def mean_plus_deviation(values: Tensor, usable: Tensor) -> Tensor:
-    """(B, G, C) -> (B, G, 1) mean plus unbiased standard deviation over what is usable."""
+    """(B, G, C) -> (B, G, 1) mean plus unbiased standard deviation over what is usable.
+
+    NaN of less than two values, so that nothing reaches it, as in MMDetection. Equal values reach
+    it if rounding wants it so; therefore, where all are usable, they are added up as there.
+    """
+    if values.shape[1] == 0 or values.shape[2] < 2:  # noqa: PLR2004 - see above
+        return values.new_full((*values.shape[:2], 1), torch.nan)
+    listed = values.mT.contiguous()
+    plain = (listed.mean(dim=1) + listed.std(dim=1)).unsqueeze(2)
     count = usable.sum(dim=2, keepdim=True)
-    mean = (values * usable).sum(dim=2, keepdim=True) / count.clamp(min=1)
+    mean = (values * usable).sum(dim=2, keepdim=True) / count
     squares = ((values - mean).pow(2) * usable).sum(dim=2, keepdim=True)
-    return mean + (squares / (count - 1).clamp(min=1)).sqrt()
+    return plain.where(usable.all(dim=2, keepdim=True), mean + (squares / (count - 1)).sqrt())
 
 
 @torch.no_grad()
@@ -117,6 +137,7 @@ def fine_grained(
     ratio: float = 0.5,
     scope: FineGrainedScope = "own",
     legacy: bool = False,
+    inside: Tensor | None = None,
 ) -> Tensor:
     """Priors that overlap an object nearly as much as its best prior does.
 
@@ -127,6 +148,7 @@ def fine_grained(
         scope: the best on the level that the object's size assigns it to, and no other level;
             the best on `each` level; or the best in the `image`.
         legacy: boxes end a pixel later, as they did before COCO.
+        inside: (B, N) which priors lie within their image, no others are taken; None for all.
 
     Returns:
         (B, N) bool.
@@ -137,6 +159,9 @@ def fine_grained(
         boxes.iou(exact(level) + end, corners.unsqueeze(2) + end)  # (B, G, n)
         for level in priors
     ]
+    if inside is not None:
+        within = inside.unsqueeze(1).split([len(level) for level in priors], dim=2)
+        parts = [part * here for part, here in zip(parts, within, strict=True)]
     best = torch.cat([part.amax(dim=2, keepdim=True) for part in parts], dim=2)  # (B, G, L)
     if scope == "image":
         best = best.amax(dim=2, keepdim=True).expand_as(best)

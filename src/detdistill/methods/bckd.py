@@ -9,8 +9,7 @@ Reads: the predictions of both, the label assignment.
 Differs: as in the released code, not the paper, a level on which nothing is positive is silent
     (`levels="all"` is the formula as printed), boxes are compared by generalised IoU
     (`overlap="iou"` is the paper's), and the class term's factor is differentiated too. A level
-    speaks if it has a positive on any rank. Boxes are decoded to pixels, so that heads of any kind
-    will do.
+    speaks if it has a positive on any rank.
 """
 
 from __future__ import annotations
@@ -64,7 +63,8 @@ class BCKD(Method):
         target = teacher.probabilities()
         questions = focal.soft_focal_loss(student.flat_logits(), target, self.beta).sum(dim=-1)
         distance = losses.giou_loss if self.overlap == "giou" else losses.iou_loss
-        overlap = distance(student.decoded(), teacher.decoded())
+        stride = student.flat_strides().unsqueeze(-1)
+        overlap = distance(student.decoded() / stride, teacher.decoded() / stride)
         weight, divisor = self.weights(step), step.targets.positives
         apart = weight * self.disagreement(step)
         return {

@@ -9,8 +9,9 @@ Reads: the necks, the objects.
 Differs: weights are those of the released settings (the paper's attention weight is 1e-3). An
     object's area counts one cell more in width and height than the paper says, as released. Boxes
     are scaled with the size of an image before padding (`scale="image"`, as released), which
-    stretches them where a batch is padded; `"padded"` puts them where they are. The context
-    blocks' masks have no bias, which a softmax ignores.
+    stretches them where a batch is padded; `"padded"` puts them where they are. The coarsest level
+    of two-stage detectors is left out, as released. The context blocks' masks have no bias, which
+    a softmax ignores.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from detdistill import losses, masks
 from detdistill.levels import Levels
 from detdistill.methods.method import Method
 from detdistill.methods.parts.attention import Context, attention
-from detdistill.methods.parts.necks import adapted
+from detdistill.methods.parts.necks import adapted, convolved_levels
 from detdistill.methods.parts.pair import (
     Adapter,
     adapters,
@@ -84,8 +85,8 @@ class FGD(Method):
         )
         published = RELEASED.get(kind_of_head(student), ELSEWHERE)
         *self.weights, self.sharpness = or_published(given, published)
-        self.adapters = adapters("fgd", self.adapter, teacher, student)
-        count, width = len(student.strides), teacher.channels
+        count, width = convolved_levels(student), teacher.channels
+        self.adapters = adapters("fgd", self.adapter, teacher, student)[:count]
         self.student_context = nn.ModuleList(Context(width) for _ in range(count))
         self.teacher_context = nn.ModuleList(Context(width) for _ in range(count))
         self.strides = student.strides
@@ -121,13 +122,19 @@ class FGD(Method):
         return {name: term / len(student) for name, term in terms.items()}
 
     def areas(self, step: Step) -> Mapping[str, Levels]:
-        """Where the teacher looks, and the shares of `objects` and `background`, its factors."""
+        """Where the teacher looks, and the shares of `objects` and `background`, its factors.
+
+        0 on a level that is left out.
+        """
         neck = map(losses.precise, step.teacher.neck)
+        seen = [attention(maps, self.sharpness).cells for maps in neck]
         shares = [self.shares(i, step) for i in range(len(self.strides))]
+        maps = zip(
+            ("attention", "objects", "background"), (seen, *zip(*shares, strict=True)), strict=True
+        )
         return {
-            "attention": tuple(attention(maps, self.sharpness).cells for maps in neck),
-            "objects": tuple(objects for objects, _ in shares),
-            "background": tuple(background for _, background in shares),
+            name: tuple(level * (i < len(self.adapters)) for i, level in enumerate(levels))
+            for name, levels in maps
         }
 
     def shares(self, i: int, step: Step) -> tuple[Tensor, Tensor]:

@@ -6,9 +6,11 @@ Paper: Du et al., "Distilling Object Detectors with Feature Richness", NeurIPS 2
     (arXiv 2111.00674).
 Reads: the necks, the predictions of both; of two-stage detectors those of the first stage.
 Differs: the class term is 0 where both agree; the released value is larger by the teacher's own
-    entropy (`entropy=True`), with the same gradient. The sums of the weights are means over ranks
-    and have a floor of 2^-23. An adapter exists only where widths differ (released: always, of
-    size 3: `adapter="conv3"`). The teacher's predictions are never differentiated.
+    entropy (`entropy=True`), with the same gradient. Probabilities are compared, as released, so a
+    score that rounds to 0 or 1 has no gradient. The weights grow from 1/500 of themselves at the
+    first step (released: 0). The sums of the weights are means over ranks. An adapter exists only
+    where widths differ (released: always, of size 3: `adapter="conv3"`). The teacher's predictions
+    are never differentiated.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from detdistill import losses
 from detdistill.levels import Levels
@@ -77,7 +80,7 @@ class FRS(Method):
 
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`neck` and `cls`, each summed over the levels."""
-        grown = min(1.0, (step.index + 1) / max(self.warm_up, 1))
+        grown = min(1.0, (step.index + 1) / self.warm_up) if self.warm_up else 1.0
         rich = self.areas(step)["rich"]
         pairs = enumerate(adapted(self.adapters, step))
         neck = [self._over(rich[i], losses.squared_error(*pair), step) for i, pair in pairs]
@@ -92,8 +95,12 @@ class FRS(Method):
         return {"rich": tuple(level.sigmoid().amax(dim=1) for level in logits)}
 
     def _divergence(self, student: Tensor, teacher: Tensor) -> Tensor:
-        return losses.binary_divergence(student, teacher, entropy=self.entropy)
+        said, wanted = (losses.precise(logits).sigmoid() for logits in (student, teacher))
+        lost = F.binary_cross_entropy(said, wanted, reduction="none")
+        if self.entropy:
+            return lost
+        return lost - F.binary_cross_entropy(wanted, wanted, reduction="none")
 
     def _over(self, cells: Tensor, loss: Tensor, step: Step) -> Tensor:
         """(B, H, W) and (B, C, H, W) -> (): the sum over the channels, the mean over the cells."""
-        return losses.mean_over(loss, cells.unsqueeze(1), step.world_mean, least=losses.LEAST)
+        return losses.mean_over(loss, cells.unsqueeze(1), step.world_mean, least=losses.LEAST_SUM)

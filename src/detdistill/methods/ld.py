@@ -96,12 +96,12 @@ class LD(Method):
 
     def valuable(self, step: Step) -> Tensor:
         """(B, N) overlap with the object in whose valuable region a prior lies, 0 elsewhere."""
-        priors = step.student.dense.priors
+        student = step.student.dense
         return masks.valuable_region(
-            step.student.dense.flat_priors(),
-            tuple(map(len, priors)),
+            student.flat_priors(),
+            tuple(map(len, student.priors)),
             step.truth,
-            inside=step.targets.weights > 0,
+            inside=student.inside(step.truth.sizes),
             ratio=self.ratio,
             nearness=self.nearness,
         )

@@ -5,7 +5,8 @@ Cells are blanked by chance, and a small trained generator fills in what the tea
 Paper: Yang et al., "Masked Generative Distillation", ECCV 2022 (arXiv 2205.01529).
 Reads: the necks.
 Differs: chance is a function of the step, the level and the place, so that a step can be repeated
-    and resumed; all ranks blank the same places. Otherwise as released.
+    and resumed; all ranks blank the same places. Otherwise as released: the coarsest level of
+    two-stage detectors is left out.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor, nn
 
 from detdistill import losses, masks
 from detdistill.methods.method import Method
-from detdistill.methods.parts.necks import adapted, by_level
+from detdistill.methods.parts.necks import adapted, by_level, convolved_levels
 from detdistill.methods.parts.pair import Adapter, adapters, or_published, same_strides
 from detdistill.structures import Spec, Step
 
@@ -51,8 +52,9 @@ class MGD(Method):
         same_strides("mgd", teacher, student)
         published = (5e-7, 0.45) if student.family == "region" else (2e-5, 0.65)
         self.scale, self.blanked = or_published((self.weight, self.blank), published)
-        self.adapters = adapters("mgd", self.adapter, teacher, student)
-        self.generators = nn.ModuleList(_generator(teacher.channels) for _ in student.strides)
+        count = convolved_levels(student)
+        self.adapters = adapters("mgd", self.adapter, teacher, student)[:count]
+        self.generators = nn.ModuleList(_generator(teacher.channels) for _ in range(count))
 
     def forward(self, step: Step) -> Mapping[str, Tensor]:
         """`level0`, `level1`, ..."""

@@ -102,7 +102,8 @@ class Regions(Method):
         if self.region == "inside":
             return masks.inside_objects(boxes.centers(student.flat_priors()), step.truth)
         if self.region == "fine":
-            return masks.fine_grained(student.priors, step.truth, scope="image")
+            inside = student.inside(step.truth.sizes)
+            return masks.fine_grained(student.priors, step.truth, scope="image", inside=inside)
         apart, box = self.difference(step)
         return masks.most_different(
             apart,

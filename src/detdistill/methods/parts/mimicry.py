@@ -198,7 +198,7 @@ class Mimicry(Method):
             loss = distance(said.decoded(), wanted.decoded())
             return losses.weighted_mean(loss, confidence, comparison.divisor)
         edges = edge_divergence(said, wanted, self.bins, self.temperature)
-        return losses.mean_over(edges, confidence, step.world_mean, least=losses.LEAST)
+        return losses.mean_over(edges, confidence, step.world_mean, least=losses.LEAST_SUM)
 
 
 def _centerness_term(comparison: Comparison) -> Tensor:

@@ -9,13 +9,26 @@ from torch import Tensor, nn
 
 from detdistill import losses
 from detdistill.levels import Levels
-from detdistill.structures import Step
+from detdistill.structures import Spec, Step
 
 
 def adapted(layers: nn.ModuleList, step: Step) -> list[tuple[Tensor, Tensor]]:
-    """What the adapters make of the student's neck, and the teacher's, level by level."""
-    levels = zip(layers, step.student.neck, step.teacher.neck, strict=True)
-    return [(adapt(student), teacher) for adapt, student, teacher in levels]
+    """What the adapters make of the student's neck, and the teacher's, level by level.
+
+    Levels without an adapter, the coarsest, are left out.
+    """
+    necks = (neck[: len(layers)] for neck in (step.student.neck, step.teacher.neck))
+    return [
+        (adapt(student), teacher) for adapt, student, teacher in zip(layers, *necks, strict=True)
+    ]
+
+
+def convolved_levels(student: Spec) -> int:
+    """How many levels a neck makes by convolutions: of a two-stage detector all but the coarsest.
+
+    That one is every other cell of the level before.
+    """
+    return len(student.strides) - (student.family == "region")
 
 
 def cell_errors(pairs: Iterable[tuple[Tensor, Tensor]]) -> Levels:
