@@ -59,6 +59,7 @@ def test_a_method_cannot_avoid_the_parts_that_it_reads(measured: dict) -> None:
     assert pkd["unavoidable"] == ["student", "optimizer", "teacher, neck"]
     assert (crosskd["overhead"], pkd["overhead"]) == (0.25, round(1 / 3, 4))
     assert measured["detector_overhead"] == 0.5
+    assert measured["detector_own"]["overhead"] == 1.5
     assert crosskd["peak_mb"] > pkd["peak_mb"] > 0
 
 
@@ -71,9 +72,24 @@ def test_the_tables_have_every_method(measured: dict) -> None:
         "loading": [{"name": "pictures", "median": 9.0, "low": 8.0, "high": 10.0}],
     }
     text = pages.page(json.loads(json.dumps(found)))
-    assert "| crosskd | 1000 | 0.250 (0.250 to 0.250) | 1.00 |" in text
-    assert "| pkd | 0.333 | 0.333 |" in text
+    assert "| crosskd | 1000 | 0.250 (0.250 to 0.250) | 0 (0 to 0) | 1.000 | 1.00 |" in text
+    assert "| pkd | 0.333, 1.333 | 0.333, 1.333 |" in text
     assert "| pictures | 9.0 (8.0 to 10.0) |" in text
+
+
+@pytest.mark.parametrize("methods", ["", "crosskd", "fgd"])
+def test_a_step_that_finds_outputs_at_hand_computes_the_same_losses(methods: str) -> None:
+    bench = overhead.Bench.of(SMALL, "gfl")
+    trainer = bench.trainer(methods)
+    advance = bench.advance(trainer)
+    beside = bare.beside(trainer.step, trainer.place(SMALL.batch()), advance, bench.autocast)
+    advance()
+    whole, _ = trainer.read()
+    weights = [parameter.clone() for parameter in trainer.step.student.parameters()]
+    beside()
+    rest, _ = trainer.read()
+    assert rest == pytest.approx(whole, rel=1e-5)
+    assert all(map(torch.equal, trainer.step.student.parameters(), weights))
 
 
 def test_layers_that_a_method_runs_are_run_again_without_their_past() -> None:

@@ -35,6 +35,30 @@ def forward(teacher: Frozen, batch: Batch, reads: Reads, autocast: Callable[[], 
         teacher(batch.images, batch.truth.sizes, reads)
 
 
+def beside(
+    step: TrainStep, batch: Batch, advance: Callable[[], object], autocast: Callable[[], Any]
+) -> Callable[[], None]:
+    """A step that finds the outputs of both networks at hand: all that it does beside them.
+
+    That is placing the batch, assignment, losses, what the methods do, layers that they run again,
+    the gradient of all this as far as the outputs, and bookkeeping; the optimizer moves nothing.
+    """
+    with autocast():
+        said = step.ask(batch) if step.teacher else None
+        output = step.student(batch.images, batch.truth.sizes, step.reads | EVERYTHING)
+    output = pytree.tree_map_only(Tensor, _fresh, output)
+
+    def run() -> None:
+        leaves = pytree.tree_map_only(Tensor, _fresh, output)
+        with (
+            patch.object(step.student, "forward", lambda *_: leaves),
+            patch.object(step, "ask", lambda *_: said),
+        ):
+            advance()
+
+    return run
+
+
 @dataclass(frozen=True, kw_only=True)
 class Call:
     """A layer that a method ran, and on what."""

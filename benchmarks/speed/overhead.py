@@ -30,6 +30,8 @@ from detdistill.train.step import TrainStep
 from detdistill.train.trainer import Trainer
 
 BARE, OPTIMIZER, ALONE = "student", "optimizer", "step"
+AGAIN = "layers run by "
+BESIDE = "all but the networks of a step"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +105,7 @@ def measure(
     found: dict[str, Any] = {
         "detector_overhead": alone.median,
         "detector_overhead_spread": [alone.low, alone.high],
+        "detector_own": _own(times, BESIDE, (BARE, OPTIMIZER)),
         "milliseconds": {name: asdict(Spread.of(values)) for name, values in times.items()},
         "methods": {name: _method(times, name, shares[name]) for name in trainers},
     }
@@ -134,17 +137,19 @@ def _cases(
         BARE: partial(bare.forward_backward, bench.student, batch, bench.autocast),
         OPTIMIZER: _optimizer_step(bench),
         ALONE: bench.advance(alone),
+        BESIDE: bare.beside(alone.step, batch, bench.advance(alone), bench.autocast),
     }
     shares: dict[str, list[str]] = {}
     for name, trainer in trainers.items():
         step = trainer.step
-        teacher, again = f"teacher, {_words(step.reads)}", f"layers run by {name}"
+        teacher, again = f"teacher, {_words(step.reads)}", f"{AGAIN}{name}"
         if step.teacher:
             cases[teacher] = partial(bare.forward, step.teacher, batch, step.reads, bench.autocast)
         calls = bare.reentries(step, batch)
         if calls:
             cases[again] = partial(bare.replay, calls)
         cases[_step(name)] = bench.advance(trainer)
+        cases[_beside(name)] = bare.beside(step, batch, cases[_step(name)], bench.autocast)
         shares[name] = [BARE, OPTIMIZER, teacher, *([again] if calls else [])]
     return cases, shares
 
@@ -173,8 +178,20 @@ def _method(times: Times, name: str, parts: Sequence[str]) -> dict[str, Any]:
         "spread": [overhead.low, overhead.high],
         "step_ms": Spread.of(times[_step(name)]).median,
         "steps_alone": cost.median,
+        "own": _own(times, _beside(name), parts),
         "unavoidable": list(parts),
     }
+
+
+def _own(times: Times, beside: str, parts: Sequence[str]) -> dict[str, Any]:
+    """What is neither a network's nor the optimizer's, timed alone, and the ratio that it makes.
+
+    It scatters less than the ratio of two long times.
+    """
+    again = [times[part] for part in parts if part.startswith(AGAIN)]
+    own = Spread.of([a - sum(rest) for a, *rest in zip(times[beside], *again, strict=True)])
+    unavoidable = sum(Spread.of(times[part]).median for part in parts)
+    return {"ms": asdict(own), "overhead": round(1 + own.median / unavoidable, 4)}
 
 
 def _ratio(times: Times, whole: str, parts: Sequence[str]) -> Spread:
@@ -194,6 +211,10 @@ def _peak(bench: Bench, trainer: Trainer) -> float:
 
 def _step(method: str) -> str:
     return f"step with {method}"
+
+
+def _beside(method: str) -> str:
+    return f"{BESIDE} with {method}"
 
 
 def _words(reads: Reads) -> str:

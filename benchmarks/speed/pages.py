@@ -56,6 +56,7 @@ def _overheads(size: str, family: str, measured: dict[str, Any]) -> str:
             "student alone",
             f"{bare[ALONE]['median']:.0f}",
             _ratio(measured["detector_overhead"], low, high),
+            *_own(measured["detector_own"]),
             "1.00",
             f"{measured['peak_mb']:.0f}",
         )
@@ -65,26 +66,32 @@ def _overheads(size: str, family: str, measured: dict[str, Any]) -> str:
             name,
             f"{method['step_ms']:.0f}",
             _ratio(method["overhead"], *method["spread"]),
+            *_own(method["own"]),
             f"{method['steps_alone']:.2f}",
             f"{method['peak_mb']:.0f}",
         )
         for name, method in measured["methods"].items()
     ]
-    head = ("method", "ms a step", "overhead", "steps of the student alone", "MB of tensors")
+    head = (
+        "method",
+        "ms a step",
+        "overhead",
+        "own work, ms",
+        "overhead by that",
+        "steps of the student alone",
+        "MB of tensors",
+    )
     return "\n\n".join([title, networks, table(head, rows)])
 
 
 def _growth(growth: dict[str, dict[str, Any]]) -> str:
-    """Overheads by objects per image."""
-    names = list(next(iter(growth.values()))["methods"])
-    rows = [
-        ("student alone", *(f"{m['detector_overhead']:.3f}" for m in growth.values())),
-        *(
-            (name, *(f"{m['methods'][name]['overhead']:.3f}" for m in growth.values()))
-            for name in names
-        ),
-    ]
-    head = ("overhead with objects per image", *growth)
+    """Overheads by objects per image, and those by the own work."""
+    counts = growth.values()
+    rows = [("student alone", *(_both(m["detector_overhead"], m["detector_own"]) for m in counts))]
+    for name in next(iter(counts))["methods"]:
+        found = [measured["methods"][name] for measured in counts]
+        rows.append((name, *(_both(one["overhead"], one["own"]) for one in found)))
+    head = ("overhead, and that by own work, with objects per image", *growth)
     return "## More objects\n\n" + table(head, rows)
 
 
@@ -144,6 +151,15 @@ def _loading(rows: Sequence[dict[str, Any]]) -> str:
 
 def _milliseconds(spread: dict[str, float]) -> str:
     return f"{spread['median']:.0f} ({spread['low']:.0f} to {spread['high']:.0f})"
+
+
+def _own(own: dict[str, Any]) -> tuple[str, str]:
+    """Milliseconds, and the overhead that they make."""
+    return _milliseconds(own["ms"]), f"{own['overhead']:.3f}"
+
+
+def _both(overhead: float, own: dict[str, Any]) -> str:
+    return f"{overhead:.3f}, {own['overhead']:.3f}"
 
 
 def _ratio(middle: float, low: float, high: float) -> str:
