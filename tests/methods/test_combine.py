@@ -75,6 +75,12 @@ def test_an_empty_name_is_refused(text: str) -> None:
 def test_a_method_named_twice_is_refused() -> None:
     with pytest.raises(UserError, match="named 2 times"):
         combine.parse("pkd+pkd")
+    with pytest.raises(UserError, match="'pkd' is named 2 times"):
+        combine.build_all({"pkd": {}, "detdistill.methods.pkd": {}})
+
+
+def test_no_names_are_no_methods() -> None:
+    assert combine.build_all({}) == {}
 
 
 def test_settings_of_a_method_that_is_not_used_are_refused() -> None:

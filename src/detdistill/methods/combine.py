@@ -36,7 +36,26 @@ def parse(text: str, settings: Settings | None = None) -> dict[str, Method]:
     for name in settings:
         if name not in names:
             raise unknown_name("method with settings", name, names)
-    return _by_key((name, build(name, settings.get(name) or {})) for name in names)
+    _require_once(names)
+    return build_all({name: settings.get(name) or {} for name in names})
+
+
+def build_all(settings: Settings) -> dict[str, Method]:
+    """Methods under the last part of their names, which also names their losses.
+
+    Args:
+        settings: hyper-parameters by name of the method.
+
+    Raises:
+        UserError: a name, a hyper-parameter or a value that does not exist; a method named twice.
+    """
+    _require_once(settings)
+    return {short(name): build(name, own) for name, own in settings.items()}
+
+
+def short(name: str) -> str:
+    """A method's name, or the last word of its import path."""
+    return name.rpartition(".")[2]
 
 
 def build(name: str, settings: Mapping[str, Any]) -> Method:
@@ -147,10 +166,7 @@ _CHECKS: tuple[Callable[[Methods], str | None], ...] = (
 )
 
 
-def _by_key(pairs: Iterable[tuple[str, Method]]) -> dict[str, Method]:
-    """Methods under the last part of their name, which also names their losses."""
-    named = [(name.rpartition(".")[2], method) for name, method in pairs]
-    for name, count in Counter(name for name, _ in named).items():
+def _require_once(names: Iterable[str]) -> None:
+    for name, count in Counter(map(short, names)).items():
         if count > 1:
             raise UserError(f"Method {name!r} is named {count} times; once is enough.")
-    return dict(named)

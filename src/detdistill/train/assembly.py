@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Self
@@ -140,9 +139,7 @@ def step_of(
 
 def parse_methods(experiment: Experiment) -> dict[str, Method]:
     """The methods of an experiment, not yet set up; what speaks against them is announced later."""
-    names = "+".join(experiment.methods)
-    with warnings.catch_warnings(action="ignore"):
-        return combine.parse(names, experiment.methods) if names else {}
+    return combine.build_all(experiment.methods)
 
 
 def resolved(experiment: Experiment) -> Experiment:
