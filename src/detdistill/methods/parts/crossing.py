@@ -13,8 +13,9 @@ from torch.nn import functional as F
 from detdistill import losses
 from detdistill.levels import Levels
 from detdistill.methods.method import UnsuitablePairError
-from detdistill.methods.parts.mimicry import Said, common, own, published
+from detdistill.methods.parts.mimicry import PUBLISHED, Said, common, own
 from detdistill.methods.parts.pair import (
+    kind_of_head,
     same_classes,
     same_family,
     same_priors,
@@ -68,7 +69,7 @@ def _place_in_towers(cut: int | None, strategy: Strategy, teacher: Spec, student
     same_strides("crosskd", teacher, student)
     depth = min(teacher.tower_depth, student.tower_depth)
     if cut is None:
-        cut = max(depth - published(teacher).after, 0)
+        cut = max(depth - PUBLISHED[kind_of_head(teacher)].after, 0)
     mimics = cut == depth + 1
     if mimics or strategy in "cd":
         same_priors("crosskd", teacher, student)

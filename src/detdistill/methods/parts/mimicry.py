@@ -16,6 +16,7 @@ from torch import Tensor
 from detdistill import boxes, focal, losses
 from detdistill.levels import of_class, per_cell
 from detdistill.methods.method import Method
+from detdistill.methods.parts.pair import HeadKind, kind_of_head, or_published
 from detdistill.methods.parts.predictions import edge_divergence
 from detdistill.structures import (
     DensePredictions,
@@ -40,20 +41,14 @@ class Published(NamedTuple):
     """Tower blocks of the teacher that follow the cut."""
 
 
-DISTRIBUTIONS = Published(1.0, 4.0, after=1)
-ANCHORS = Published(1.0, 1.0, after=1)
-DISTANCES = Published(0.4, 0.75, after=2)
-OTHERS = Published(1.0, 1.0)
-"""Of two-stage and query detectors, for which nothing was released."""
-
-
-def published(spec: Spec) -> Published:
-    """GFL's, FCOS's, ATSS's and RetinaNet's settings, or those of the other families."""
-    if spec.family != "dense":
-        return OTHERS
-    if spec.bins is not None:
-        return DISTRIBUTIONS
-    return DISTANCES if isinstance(spec.coder, boxes.DistanceCoder) else ANCHORS
+PUBLISHED: Mapping[HeadKind, Published] = {
+    "distributions": Published(1.0, 4.0, after=1),
+    "distances": Published(0.4, 0.75, after=2),
+    "anchors": Published(1.0, 1.0, after=1),
+    "regions": Published(1.0, 1.0),
+    "queries": Published(1.0, 1.0),
+}
+"""For regions and queries, nothing was released."""
 
 
 def common(one: Spec, other: Spec) -> Spec:
@@ -119,14 +114,11 @@ class Mimicry(Method):
 
     def compare(self, spec: Spec) -> None:
         """Chooses distances and weights; `spec` is of the head whose predictions are compared."""
-        self.kind = kind = published(spec)
+        self.kind = kind_of_head(spec)
         self.bins = spec.bins
         self.background = len(spec.classes)
-        self.weights = {
-            "cls": kind.cls_weight if self.cls_weight is None else self.cls_weight,
-            "box": kind.box_weight if self.box_weight is None else self.box_weight,
-            "centerness": self.centerness_weight,
-        }
+        cls, box = or_published((self.cls_weight, self.box_weight), PUBLISHED[self.kind][:2])
+        self.weights = {"cls": cls, "box": box, "centerness": self.centerness_weight}
 
     @abstractmethod
     def predicted(self, step: Step) -> Said:
@@ -162,7 +154,7 @@ class Mimicry(Method):
 
     def _divisor(self, step: Step) -> Tensor:
         """The positives; for FCOS, the sum of their centerness."""
-        if self.kind is not DISTANCES:
+        if self.kind != "distances":
             return step.targets.positives
         targets, priors = step.targets, step.student.dense.flat_priors()
         central = boxes.centerness(boxes.centers(priors), targets.boxes)
@@ -174,7 +166,7 @@ class Mimicry(Method):
     ) -> dict[str, Tensor]:
         comparison = self.comparison(said, wanted, step)
         terms = {"cls": self._cls_term(comparison), "box": self._box_term(comparison, step)}
-        if self.kind is ANCHORS and said.quality and wanted.quality:
+        if self.kind == "anchors" and said.quality and wanted.quality:
             terms["centerness"] = _centerness_term(comparison)
         return terms
 
@@ -194,7 +186,7 @@ class Mimicry(Method):
         """Over the teacher's confidence for distributions, over the positives for boxes."""
         said, wanted, confidence = comparison.said, comparison.wanted, comparison.confidence()
         if self.bins is None:
-            distance = losses.log_iou_loss if self.kind is DISTANCES else losses.giou_loss
+            distance = losses.log_iou_loss if self.kind == "distances" else losses.giou_loss
             loss = distance(said.decoded(), wanted.decoded())
             return losses.weighted_mean(loss, confidence, comparison.divisor)
         edges = edge_divergence(said, wanted, self.bins, self.temperature)

@@ -125,25 +125,32 @@ def within_towers(method: str, cut: int, teacher: Spec, student: Spec) -> None:
 def same_towers(method: str, cut: int, teacher: Spec, student: Spec) -> None:
     """Refuses heads in which the teacher's cannot go on from the student's after block `cut`."""
     within_towers(method, cut, teacher, student)
-    wide, narrow = (s.tower_channels if cut else s.channels for s in (teacher, student))
-    if wide != narrow:
+    theirs, own = _widths(cut, teacher, student)
+    if theirs != own:
         raise UnsuitablePairError(
             f"{method} sends the student's head features through the teacher's head, but at cut "
-            f"{cut} they have {narrow} channels and the teacher's {wide}: choose heads of one "
+            f"{cut} they have {own} channels and the teacher's {theirs}: choose heads of one "
             "width, or a method with adapters, such as fitnet."
         )
 
 
 def same_widths(method: str, teacher: Spec, student: Spec, *, cut: int = 0) -> None:
     """Refuses necks, or behind block `cut` of the towers heads, of different width."""
-    wide, narrow = (s.tower_channels if cut else s.channels for s in (teacher, student))
+    theirs, own = _widths(cut, teacher, student)
     part = "head" if cut else "neck"
-    if wide != narrow:
+    if theirs != own:
         raise UnsuitablePairError(
-            f"{method} compares channel with channel, but the teacher's {part} has {wide} channels "
-            f"and the student's {narrow}: choose {part}s of one width, or fitnet, which has "
+            f"{method} compares channel with channel, but the teacher's {part} has {theirs} "
+            f"channels and the student's {own}: choose {part}s of one width, or fitnet, which has "
             "adapters."
         )
+
+
+def _widths(cut: int, teacher: Spec, student: Spec) -> tuple[int, int]:
+    """Channels behind block `cut` of the teacher's and the student's towers; of the necks at 0."""
+    if cut == 0:
+        return teacher.channels, student.channels
+    return teacher.tower_channels, student.tower_channels
 
 
 def same_region_features(method: str, teacher: Spec, student: Spec) -> None:
