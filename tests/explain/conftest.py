@@ -61,5 +61,5 @@ def save_training(subject: Subject) -> None:
     for label in subject.distilled:
         folder = RunFolder(subject.parts[label].checkpoint).last
         folder.mkdir(parents=True)
-        state = {"trainer": {"step": subject.pair(label).state_dict()}}
+        state = {"trainer": {"step": subject.train_step(label).state_dict()}}
         torch.save(state, folder / checkpoints.STATE)

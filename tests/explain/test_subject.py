@@ -82,7 +82,7 @@ def test_the_layers_of_methods_are_those_that_the_training_left(runs: Runs, tmp_
     content = yaml.safe_load((run / "experiment.yaml").read_text(encoding="utf-8"))
     made_up.write(run / "experiment.yaml", yaml.safe_dump({**content, "methods": {"mgd": {}}}))
     subject = Subject(roles.assign([run]))
-    fresh = subject.pair("mgd").state_dict()
+    fresh = subject.train_step("mgd").state_dict()
     with pytest.raises(NotThere, match=r"there is no .*last"):
         subject.methods("mgd")
     learned = {name: value + 1 for name, value in fresh.items() if name.startswith("methods.")}

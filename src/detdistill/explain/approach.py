@@ -66,7 +66,7 @@ def _check(subject: Subject, students: Sequence[str]) -> None:
         raise NotThere("Scores are compared prior by prior, which only dense detectors have.")
     if len({spec.classes for spec in specs}) > 1:
         raise NotThere("Scores are compared class by class, but the teacher knows other classes.")
-    if any(subject.pair(label).scale for label in students):
+    if any(subject.train_step(label).scale for label in students):
         raise NotThere("The teacher saw the pictures at another scale, so its priors are others.")
 
 

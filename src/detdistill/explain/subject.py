@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, cached_property
 from typing import Any, cast
 
@@ -65,7 +65,7 @@ class Subject:
         """The detector called so, in evaluation mode, ready for gradients."""
         self.detections = cache(self._detections)
         """COCO results of the detector called so, on all pictures of the split."""
-        self.pair = cache(self._pair)
+        self.train_step = cache(self._train_step)
         """The step that trains the student called so; what it learned comes with `training`."""
         self.training = cache(self._training)
         """The step of the training of the student called so, with all that it learned."""
@@ -181,7 +181,7 @@ class Subject:
         Raises:
             NotThere: there is no teacher.
         """
-        return self.pair(label).reads
+        return self.train_step(label).reads
 
     def specs(self, student: str) -> tuple[Spec, Spec]:
         """What is known of the teacher and a student, as methods see them.
@@ -189,8 +189,8 @@ class Subject:
         Raises:
             NotThere: there is no teacher.
         """
-        pair = self.pair(student)
-        return pair.seen(self.detector(self.teacher).spec, self.detector(student).spec)
+        step = self.train_step(student)
+        return step.seen(self.detector(self.teacher).spec, self.detector(student).spec)
 
     def views(
         self, student: str, reads: Reads = EVERYTHING, positions: Iterable[int] | None = None
@@ -216,20 +216,20 @@ class Subject:
         return moved
 
     def _view(self, label: str, position: int, reads: Reads) -> View:
-        pair, student, batch = self.pair(label), self.detector(label), self.batch(position)
+        train, student, batch = self.train_step(label), self.detector(label), self.batch(position)
         output = student(batch.images, batch.truth.sizes, reads)
         losses, targets = student.criterion(output, batch.truth)
         step = Step(
             truth=batch.truth,
             student=output,
-            teacher=pair.taught(batch, output.neck, pair.ask(batch, reads)),
+            teacher=train.taught(batch, output.neck, train.ask(batch, reads)),
             targets=targets,
             student_head=cast("AnyHead", student.head),
             teacher_head=cast("AnyHead", self.detector(self.teacher).head),
             index=self.run.steps // 2,  # some methods grow at the start, some fade towards the end
             progress=0.5,
         )
-        seen = pair.common(step) if pair.common else step
+        seen = train.common(step) if train.common else step
         return View(position=position, batch=batch, losses=losses, step=seen)
 
     def _detector(self, label: str) -> Detector:
@@ -247,24 +247,23 @@ class Subject:
         except UserError as refusal:
             raise NotThere(f"The {label} cannot be asked. {refusal}") from refusal
 
-    def _pair(self, label: str) -> TrainStep:
+    def _train_step(self, label: str) -> TrainStep:
         """Built as for the training; for the student alone as for that of the explained run."""
         teacher = self.detector(self.teacher)
         taught = label if label in self.distilled else self.distilled[0]
         experiment = experiments.load(RunFolder(self.parts[taught].checkpoint).experiment)
-        step = TrainStep(
+        step = assembly.step_of(
+            replace(experiment, fold_teacher=False),
             self.detector(label),
-            teacher,
-            assembly.parse_methods(experiment),
-            classes=assembly.common_classes(experiment, teacher, self.dataset),
-            teacher_scale=experiment.teacher_scale or 1.0,
-            seed=experiment.seed,
+            teacher=teacher,
+            methods=assembly.parse_methods(experiment),
+            common=assembly.common_classes(experiment, teacher, self.dataset),
         )
         return step.to(best_device()).eval()
 
     def _training(self, label: str) -> TrainStep:
-        """The pair; the layers of the methods are from the training's last checkpoint."""
-        step, folder = self.pair(label), RunFolder(self.parts[label].checkpoint)
+        """The train step; the layers of the methods are from the training's last checkpoint."""
+        step, folder = self.train_step(label), RunFolder(self.parts[label].checkpoint)
         if not step.methods.state_dict():
             return step
         state = checkpoint.load(folder.last)

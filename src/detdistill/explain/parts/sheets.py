@@ -33,7 +33,7 @@ class Map:
 def needs_cells(subject: Subject) -> None:
     """Raises `NotThere` where teacher and students do not speak of the same cells."""
     student = subject.students[0]
-    scale = subject.pair(student).scale
+    scale = subject.train_step(student).scale
     if scale and not scale.has_predictions:
         raise NotThere(
             f"The teacher saw the pictures {scale.factor:g} times as large as the student, so its "
