@@ -62,7 +62,7 @@ class Bench:
         step = TrainStep(self.student, self.teacher, _parsed(methods), fold=fold)
         trainer = Trainer(step, self.experiment, self.engine)
         if methods and self.experiment.teacher_cache:
-            trainer.remember(Path(self.experiment.teacher_cache), math.inf)
+            trainer.use_cache(Path(self.experiment.teacher_cache), math.inf)
         return trainer
 
     def advance(self, trainer: Trainer) -> Case:

@@ -17,7 +17,7 @@ from detdistill.errors import UserError
 from detdistill.files import read_json, write_json
 from detdistill.interop import checkpoint as interop
 from detdistill.structures import Batch
-from detdistill.train import caching, checkpoint, engine, environment, log, reach
+from detdistill.train import cache_plan, checkpoint, engine, environment, log, reach
 from detdistill.train import experiment as experiments
 from detdistill.train.announce import accuracy, announcement
 from detdistill.train.assembly import Assembly, build, checkpoints_of, resolved
@@ -27,8 +27,8 @@ from detdistill.train.experiment import Experiment
 from detdistill.train.folder import RunFolder, State
 from detdistill.train.lock import held
 from detdistill.train.log import Journal
-from detdistill.train.memory import summary
 from detdistill.train.stop import InterruptedRun, Stop
+from detdistill.train.teacher_cache import cache_summary
 from detdistill.train.trainer import Trainer
 
 Summary = dict[str, Any]
@@ -77,7 +77,7 @@ def train(
     ranks = engine.start(experiment, device)
     _check_batch(experiment, ranks)
     assembly = build(experiment)
-    cache = caching.plan(experiment, assembly)
+    cache = cache_plan.plan(experiment, assembly)
     with held(run.path, ranks):
         _prepare(run, experiment, ranks, resume=resume, overwrite=overwrite)
         return _Run(experiment, run, assembly, ranks, cache).complete()
@@ -117,7 +117,7 @@ class _Run:
         folder: RunFolder,
         assembly: Assembly,
         ranks: Accelerator,
-        cache: caching.Plan | None,
+        cache: cache_plan.CachePlan | None,
     ) -> None:
         self.experiment = experiment
         self.folder = folder
@@ -126,7 +126,7 @@ class _Run:
         self.cache = cache
         self.trainer = Trainer(assembly.step, experiment, ranks)
         if cache:
-            self.trainer.remember(cache.folder, cache.room)
+            self.trainer.use_cache(cache.folder, cache.room)
         self.clock = Clock()
         self.unreadable = data.Ledger(assembly.data, experiment.skippable)
         self.best = -1.0
@@ -166,8 +166,8 @@ class _Run:
         if self.trainer.done == 0 and self.experiment.keep_every:
             self._keep()
         self._take_steps()
-        if memory := self.trainer.memory:
-            self.journal.say(summary(gather_object([memory.tally])))
+        if used := self.trainer.cache:
+            self.journal.say(cache_summary(gather_object([used.counts])))
         return self._evaluate()
 
     # before the first step

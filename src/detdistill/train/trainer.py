@@ -18,9 +18,9 @@ from detdistill.structures import Batch, DetectorOutput
 from detdistill.train import optim
 from detdistill.train.engine import agree
 from detdistill.train.experiment import Experiment
-from detdistill.train.memory import Memory
 from detdistill.train.seeds import derived
 from detdistill.train.step import Losses, TrainStep
+from detdistill.train.teacher_cache import TeacherCache
 from detdistill.train.window import NonFiniteError, Window
 from detdistill.winograd import quicken
 
@@ -60,8 +60,8 @@ class Trainer:
         self._optimizer = optim.build(step, experiment.optimizer)
         self._module: nn.Module
         self._module, self._driver = engine.prepare(step, self._optimizer)
-        self.memory: Memory | None = None
-        """Of the teacher's answers, where they are remembered."""
+        self.cache: TeacherCache | None = None
+        """Of the teacher's outputs, where they are kept."""
 
     @property
     def detector(self) -> Detector:
@@ -74,9 +74,9 @@ class Trainer:
         steps = self._experiment.steps
         return optim.learning_rate(min(self.done, steps - 1), steps, self._experiment.optimizer)
 
-    def remember(self, folder: Path, room: float) -> None:
+    def use_cache(self, folder: Path, room: float) -> None:
         """From now on, keeps the teacher's answers in a folder, `room` bytes more at the most."""
-        self.memory = Memory(folder, self._ask, self.step.reads, room)
+        self.cache = TeacherCache(folder, self._ask, self.step.reads, room)
 
     def place(self, structure: Structure) -> Structure:
         """A batch or an output on the device, its maps laid out as the weights are."""
@@ -111,7 +111,7 @@ class Trainer:
         settings = self._experiment
         set_seed(derived(settings.seed, self.done, micro, self._engine.process_index))
         progress = self.done / settings.steps
-        said = self.place(self.memory(batch)) if self.memory else None
+        said = self.place(self.cache(batch)) if self.cache else None
         losses: Losses = self._module(self.place(batch), self.done, progress, said)
         self.window.add(losses, batch.ids, self.done + 1)
         self._engine.backward(_poisoned(total(losses)) / settings.accumulate)

@@ -14,7 +14,7 @@ from detdistill.structures import Batch, DetectorOutput, Reads
 from detdistill.train.experiment import Experiment
 from detdistill.train.frozen import Frozen
 from detdistill.train.loop import train
-from detdistill.train.memory import Memory, Tally, summary
+from detdistill.train.teacher_cache import CacheCounts, TeacherCache, cache_summary
 
 CLASSES = ("disc", "square")
 FAMILIES = (
@@ -42,8 +42,8 @@ class Asked:
         return output
 
 
-def remembering(folder: Path, teacher: Asked) -> Memory:
-    return Memory(folder, teacher, teacher.reads)
+def cached(folder: Path, teacher: Asked) -> TeacherCache:
+    return TeacherCache(folder, teacher, teacher.reads)
 
 
 def tensors(output: DetectorOutput) -> list[torch.Tensor]:
@@ -56,11 +56,11 @@ def equal(one: DetectorOutput, other: DetectorOutput) -> bool:
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_what_is_remembered_is_what_was_said_in_half_precision(family: str, tmp_path: Path) -> None:
+def test_what_is_kept_is_what_was_said_in_half_precision(family: str, tmp_path: Path) -> None:
     teacher = Asked(family)
     said = teacher(batch())
-    memory = remembering(tmp_path, teacher)
-    first, second = memory(batch()), memory(batch())
+    cache = cached(tmp_path, teacher)
+    first, second = cache(batch()), cache(batch())
     assert equal(first, second)
     assert pytree.tree_structure(first) == pytree.tree_structure(said)
     for kept, value in zip(tensors(first), tensors(said), strict=True):
@@ -70,42 +70,42 @@ def test_what_is_remembered_is_what_was_said_in_half_precision(family: str, tmp_
 
 def test_a_teacher_is_asked_once_for_each_picture(tmp_path: Path) -> None:
     teacher = Asked()
-    memory = remembering(tmp_path, teacher)
-    memory(part(batch(), slice(0, 2)))
-    memory(batch())
-    memory(batch())
-    assert (teacher.pictures, *memory.tally) == (4, 4, 10, None)
+    cache = cached(tmp_path, teacher)
+    cache(part(batch(), slice(0, 2)))
+    cache(batch())
+    cache(batch())
+    assert (teacher.pictures, *cache.counts) == (4, 4, 10, None)
 
 
 def test_a_later_run_asks_only_for_the_form_of_an_answer(tmp_path: Path) -> None:
-    first = remembering(tmp_path, Asked())(batch())
+    first = cached(tmp_path, Asked())(batch())
     teacher = Asked()
-    memory = remembering(tmp_path, teacher)
-    assert equal(memory(batch()), first)
-    assert equal(memory(batch()), first)
+    cache = cached(tmp_path, teacher)
+    assert equal(cache(batch()), first)
+    assert equal(cache(batch()), first)
     assert teacher.pictures == 1
 
 
 def test_a_mirrored_picture_is_another_one(tmp_path: Path) -> None:
-    memory = remembering(tmp_path, Asked())
-    memory(batch())
+    cache = cached(tmp_path, Asked())
+    cache(batch())
     mirrored = replace(batch(), images=batch().images.flip(-1))
-    memory(mirrored)
-    assert memory.tally.asked == 2 * len(mirrored.images)
+    cache(mirrored)
+    assert cache.counts.asked == 2 * len(mirrored.images)
 
 
 def test_padding_and_size_are_part_of_the_picture(tmp_path: Path) -> None:
-    memory = remembering(tmp_path, Asked())
+    cache = cached(tmp_path, Asked())
     one = batch()
-    memory(one)
-    memory(replace(one, truth=replace(one.truth, sizes=one.truth.sizes - 32)))
-    memory(replace(one, images=torch.nn.functional.pad(one.images, (0, 32))))
-    assert memory.tally.asked == 3 * len(one.images)
+    cache(one)
+    cache(replace(one, truth=replace(one.truth, sizes=one.truth.sizes - 32)))
+    cache(replace(one, images=torch.nn.functional.pad(one.images, (0, 32))))
+    assert cache.counts.asked == 3 * len(one.images)
 
 
 def test_methods_that_read_other_things_do_not_meet(tmp_path: Path) -> None:
-    remembering(tmp_path, Asked(reads=Reads()))(batch())
-    output = remembering(tmp_path, Asked(reads=Reads(towers=frozenset({1}))))(batch())
+    cached(tmp_path, Asked(reads=Reads()))(batch())
+    output = cached(tmp_path, Asked(reads=Reads(towers=frozenset({1}))))(batch())
     assert set(output.towers.cls) == {1}
 
 
@@ -114,11 +114,11 @@ def test_a_neck_that_nobody_reads_takes_no_room(tmp_path: Path) -> None:
     sizes, outputs = [], []
     for reads in (without, whole):
         teacher = Frozen(detectors.build("gfl-mini-w8", CLASSES))
-        memory = Memory(
+        cache = TeacherCache(
             tmp_path, lambda b, r=reads, t=teacher: t(b.images, b.truth.sizes, r), reads
         )
-        outputs.append(memory(batch()))
-        sizes.append(memory.size(batch()))
+        outputs.append(cache(batch()))
+        sizes.append(cache.size(batch()))
     neck = outputs[1].neck
     assert not outputs[0].neck
     assert sizes[1] - sizes[0] == sum(2 * level[0].numel() for level in neck)
@@ -126,27 +126,27 @@ def test_a_neck_that_nobody_reads_takes_no_room(tmp_path: Path) -> None:
 
 def test_an_answer_that_was_cut_off_is_asked_for_again(tmp_path: Path) -> None:
     teacher = Asked()
-    memory = remembering(tmp_path, teacher)
-    first = memory(batch())
+    cache = cached(tmp_path, teacher)
+    first = cache(batch())
     file = next(tmp_path.rglob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:100])
-    again = memory(batch())
+    again = cache(batch())
     torch.testing.assert_close(again.neck, first.neck, rtol=2e-3, atol=1e-4)
-    assert memory.tally.asked == len(batch().images) + 1
+    assert cache.counts.asked == len(batch().images) + 1
 
 
 def test_what_half_precision_cannot_hold_is_kept_whole(tmp_path: Path) -> None:
     neck = (torch.full((1, 1, 2, 2), 1e6),)
-    memory = Memory(tmp_path, lambda _: DetectorOutput(neck=neck), Reads())
-    memory(batch(images=1))
-    assert torch.equal(memory(batch(images=1)).neck[0], neck[0])
+    cache = TeacherCache(tmp_path, lambda _: DetectorOutput(neck=neck), Reads())
+    cache(batch(images=1))
+    assert torch.equal(cache(batch(images=1)).neck[0], neck[0])
 
 
 def test_a_folder_that_cannot_be_written_ends_no_training(tmp_path: Path) -> None:
     (tmp_path / "neck").write_text("in the way")
-    memory = remembering(tmp_path, Asked(reads=Reads()))
-    memory(batch())
-    assert "Cannot write" in summary([memory.tally])
+    cache = cached(tmp_path, Asked(reads=Reads()))
+    cache(batch())
+    assert "Cannot write" in cache_summary([cache.counts])
 
 
 def test_a_full_disk_ends_no_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,25 +154,25 @@ def test_a_full_disk_ends_no_training(tmp_path: Path, monkeypatch: pytest.Monkey
         raise SafetensorError("Error while serializing: no space left on device")
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
-    memory = remembering(tmp_path, Asked())
-    assert tensors(memory(batch()))
-    assert "no space left" in summary([memory.tally])
+    cache = cached(tmp_path, Asked())
+    assert tensors(cache(batch()))
+    assert "no space left" in cache_summary([cache.counts])
     assert not [file for file in tmp_path.rglob("*") if file.is_file()]
 
 
 def test_no_more_is_written_than_was_agreed_to(tmp_path: Path) -> None:
     teacher = Asked()
-    size = Memory(tmp_path, teacher, READS).size(batch())
-    memory = Memory(tmp_path, teacher, READS, room=2.5 * size)
-    memory(batch())
+    size = TeacherCache(tmp_path, teacher, READS).size(batch())
+    cache = TeacherCache(tmp_path, teacher, READS, room=2.5 * size)
+    cache(batch())
     assert len(list(tmp_path.rglob("*.safetensors"))) == 2
-    assert "more room" in summary([Tally(), memory.tally])
+    assert "more room" in cache_summary([CacheCounts(), cache.counts])
 
 
 def test_an_answer_does_not_depend_on_what_was_asked_along_with_it(tmp_path: Path) -> None:
     neck = torch.stack([torch.full((1, 2, 2), 1e6), torch.full((1, 2, 2), 1 / 3)])
-    memory = Memory(tmp_path, lambda asked: DetectorOutput(neck=(neck[asked.ids],)), Reads())
-    memory(batch(images=2))
+    cache = TeacherCache(tmp_path, lambda asked: DetectorOutput(neck=(neck[asked.ids],)), Reads())
+    cache(batch(images=2))
     sizes = sorted(file.stat().st_size for file in tmp_path.rglob("*.safetensors"))
     assert sizes[0] < sizes[1]
 
@@ -180,7 +180,7 @@ def test_an_answer_does_not_depend_on_what_was_asked_along_with_it(tmp_path: Pat
 def test_boxes_of_a_large_picture_are_kept_to_the_digit(tmp_path: Path) -> None:
     teacher = Asked("fcos-mini-w8")
     said = teacher(batch())
-    kept = remembering(tmp_path, teacher)(batch())
+    kept = cached(tmp_path, teacher)(batch())
     assert all(map(torch.equal, kept.dense.boxes, said.dense.boxes))
 
 

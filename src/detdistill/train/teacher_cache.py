@@ -19,13 +19,13 @@ from torch.utils import _pytree as pytree
 
 from detdistill.errors import UserError
 from detdistill.structures import Batch, DetectorOutput, Reads
-from detdistill.train import answers
-from detdistill.train.answers import Form, Stored
+from detdistill.train import cached_outputs
+from detdistill.train.cached_outputs import Form, Stored
 
 Teacher = Callable[[Batch], DetectorOutput]
 
 
-class Tally(NamedTuple):
+class CacheCounts(NamedTuple):
     """How often a teacher was spared."""
 
     asked: int = 0
@@ -36,8 +36,8 @@ class Tally(NamedTuple):
     """Why answers are no longer kept, as on a full disk."""
 
 
-class Memory:
-    """A teacher that remembers.
+class TeacherCache:
+    """A teacher whose outputs are kept.
 
     Args:
         folder: where its answers are kept; several trainings may share it at the same time.
@@ -53,12 +53,14 @@ class Memory:
         self._teacher = teacher
         self._forms: dict[torch.Size, Form] = {}
         self._room = room
-        self.tally = Tally()
+        self.counts = CacheCounts()
 
     def __call__(self, batch: Batch) -> DetectorOutput:
         """The teacher's output for a batch that is not on a device yet; nor is the output."""
         files = [self._folder / key[:2] / f"{key}.safetensors" for key in _keys(batch)]
-        known = {row: found for row, file in enumerate(files) if (found := answers.read(file))}
+        known = {
+            row: found for row, file in enumerate(files) if (found := cached_outputs.read(file))
+        }
         missing = [row for row in range(len(files)) if row not in known]
         if missing:
             said = self._ask(batch, missing)
@@ -70,7 +72,7 @@ class Memory:
 
     def size(self, batch: Batch) -> int:
         """Bytes of a picture's answer, from the first of a batch."""
-        return answers.size(self._ask(batch, [0])[0])
+        return cached_outputs.size(self._ask(batch, [0])[0])
 
     def _ask(self, batch: Batch, rows: list[int]) -> dict[int, Stored]:
         """Asks for some pictures of a batch, and learns the form of the answer."""
@@ -80,33 +82,33 @@ class Memory:
         return dict(zip(rows, form.apart(output), strict=True))
 
     def _count(self, *, asked: int = 0, answered: int = 0) -> None:
-        before = self.tally
-        self.tally = before._replace(
+        before = self.counts
+        self.counts = before._replace(
             asked=before.asked + asked, answered=before.answered + answered
         )
 
     def _kept(self, file: Path, answer: Stored) -> Stored:
         """The answer, written down if that is possible; a training does not end for it."""
-        if self.tally.complaint is None:
-            self.tally = self.tally._replace(complaint=self._complaint(file, answer))
+        if self.counts.complaint is None:
+            self.counts = self.counts._replace(complaint=self._complaint(file, answer))
         return answer
 
     def _complaint(self, file: Path, answer: Stored) -> str | None:
         """Writes an answer; what hinders that."""
-        self._room -= answers.size(answer)
+        self._room -= cached_outputs.size(answer)
         if self._room < 0:
             return "they would have taken more room than was agreed to"
         try:
-            answers.write(file, answer)
+            cached_outputs.write(file, answer)
         except UserError as error:
             return str(error)
         return None
 
 
-def summary(tallies: Sequence[Tally]) -> str:
+def cache_summary(counts: Sequence[CacheCounts]) -> str:
     """What the teachers of all ranks were spared, in words."""
-    asked, answered = (sum(column) for column in zip(*(t[:2] for t in tallies), strict=True))
-    complaint = next((tally.complaint for tally in tallies if tally.complaint), None)
+    asked, answered = (sum(column) for column in zip(*(t[:2] for t in counts), strict=True))
+    complaint = next((one.complaint for one in counts if one.complaint), None)
     problem = f"; answers were not all kept: {complaint}" if complaint else ""
     return (
         f"the teacher was asked for {asked:,} of {answered:,} pictures, the others were "

@@ -1,4 +1,4 @@
-"""Whether a training's teacher can be remembered, where, and how much disk that takes."""
+"""Whether a training's teacher can be cached, where, and how much disk that takes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from detdistill.files import require_writable
 from detdistill.structures import Batch
 from detdistill.train.assembly import Assembly, Original
 from detdistill.train.experiment import Experiment
-from detdistill.train.memory import Memory
+from detdistill.train.teacher_cache import TeacherCache
 
 GIGABYTE = 1e9
 USUAL_GB = 10.0
@@ -24,7 +24,7 @@ SEVERAL = 8
 
 
 @dataclass(frozen=True)
-class Plan:
+class CachePlan:
     """A cache that a training may use."""
 
     folder: Path
@@ -47,7 +47,7 @@ class Plan:
         )
 
 
-def plan(experiment: Experiment, assembly: Assembly) -> Plan | None:
+def plan(experiment: Experiment, assembly: Assembly) -> CachePlan | None:
     """The cache of an experiment; None if it wants none, or asks no teacher.
 
     Asks the teacher once, for the size.
@@ -61,10 +61,10 @@ def plan(experiment: Experiment, assembly: Assembly) -> Plan | None:
     require_writable(root / "answers")
     agreed = experiment.teacher_cache_gb or USUAL_GB
     batch = _first_batch(experiment, assembly)
-    found = Plan(
+    found = CachePlan(
         folder=root / _teacher(experiment, assembly.teacher),
         views=_views(experiment, batch, len(assembly.data)),
-        picture_bytes=Memory(root, assembly.step.ask, assembly.step.reads).size(batch),
+        picture_bytes=TeacherCache(root, assembly.step.ask, assembly.step.reads).size(batch),
         room=agreed * GIGABYTE,
     )
     if found.gigabytes > agreed:
