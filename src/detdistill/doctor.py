@@ -245,12 +245,5 @@ def _has_bf16() -> bool:
     """Whether the device computes in bf16 itself, instead of imitating it."""
     if torch.cuda.is_available():
         return torch.cuda.is_bf16_supported(including_emulation=False)
-    return "avx512_bf16" in _cpu_flags() or "amx_bf16" in _cpu_flags()
-
-
-def _cpu_flags() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as file:  # noqa: PTH123 - a device file
-            return next((line for line in file if line.startswith("flags")), "")
-    except OSError:
-        return ""
+    flags = surroundings.cpu_flags()
+    return "avx512_bf16" in flags or "amx_bf16" in flags

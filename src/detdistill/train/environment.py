@@ -87,13 +87,22 @@ def requirements() -> tuple[list[str], list[str]]:
     return needed, optional
 
 
+def cpu_flags() -> str:
+    """What a processor can compute, as Linux lists it; empty elsewhere."""
+    return _said_of_cpu("flags")
+
+
 def _cpu() -> str:
+    return _said_of_cpu("model name") or platform.processor() or platform.machine()
+
+
+def _said_of_cpu(name: str) -> str:
+    """Of the first processor; empty where the system does not say."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
+        return ""
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith(name)), "")
 
 
 def _commit() -> str | None:
