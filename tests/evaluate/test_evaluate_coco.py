@@ -13,8 +13,9 @@ from pycocotools.cocoeval import COCOeval
 from tests.evaluate.random_sets import random_set
 
 from detdistill.errors import UserError
-from detdistill.evaluate import coco
+from detdistill.evaluate import coco_library
 from detdistill.evaluate.coco import NAMES, Metrics, evaluate
+from detdistill.evaluate.coco_library import Library
 
 TRUTH = {
     "images": [{"id": 1, "width": 100, "height": 100}, {"id": 2, "width": 100, "height": 100}],
@@ -50,9 +51,7 @@ def by_the_reference(
 
 @pytest.mark.parametrize("library", ["hotcoco", "pycocotools"])
 @pytest.mark.parametrize("seed", range(60))
-def test_every_number_equals_the_reference_to_the_last_bit(
-    seed: int, library: coco.Library
-) -> None:
+def test_every_number_equals_the_reference_to_the_last_bit(seed: int, library: Library) -> None:
     truth, found = random_set(seed)
     numbers, by_class = by_the_reference(truth, found)
 
@@ -79,7 +78,7 @@ def test_the_random_sets_hold_every_case_they_promise() -> None:
 
 @pytest.mark.parametrize("library", ["hotcoco", "pycocotools"])
 def test_numbers_are_fractions_and_minus_one_where_there_is_nothing_to_measure(
-    library: coco.Library,
+    library: Library,
 ) -> None:
     metrics = evaluate(TRUTH, FOUND, library=library)
 
@@ -92,14 +91,14 @@ def test_numbers_are_fractions_and_minus_one_where_there_is_nothing_to_measure(
 
 
 @pytest.mark.parametrize("library", ["hotcoco", "pycocotools"])
-def test_no_detections_are_worth_nothing(library: coco.Library) -> None:
+def test_no_detections_are_worth_nothing(library: Library) -> None:
     metrics = evaluate(TRUTH, [], library=library)
 
     assert metrics.AP == metrics.AR100 == 0
 
 
 @pytest.mark.parametrize("library", ["hotcoco", "pycocotools"])
-def test_without_objects_nothing_can_be_measured(library: coco.Library) -> None:
+def test_without_objects_nothing_can_be_measured(library: Library) -> None:
     metrics = evaluate({**TRUTH, "annotations": []}, FOUND, library=library)
 
     assert {getattr(metrics, name) for name in NAMES} == {-1.0}
@@ -107,7 +106,7 @@ def test_without_objects_nothing_can_be_measured(library: coco.Library) -> None:
 
 @pytest.mark.parametrize("library", ["hotcoco", "pycocotools"])
 @pytest.mark.parametrize("seed", range(8))
-def test_the_ids_of_objects_do_not_matter(seed: int, library: coco.Library) -> None:
+def test_the_ids_of_objects_do_not_matter(seed: int, library: Library) -> None:
     truth, found = random_set(seed)
     expected = evaluate(truth, found)
     for new in (lambda old: old - 1, lambda _: 1):
@@ -162,14 +161,14 @@ def test_a_detection_without_a_score_is_refused() -> None:
 
 
 def test_pycocotools_steps_in_where_hotcoco_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(coco, "find_spec", lambda name: name == "pycocotools" or None)
-    assert coco._installed() == "pycocotools"
+    monkeypatch.setattr(coco_library, "find_spec", lambda name: name == "pycocotools" or None)
+    assert coco_library._installed() == "pycocotools"
 
 
 def test_without_any_library_the_message_says_what_to_install(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(coco, "find_spec", lambda _name: None)
+    monkeypatch.setattr(coco_library, "find_spec", lambda _name: None)
     with pytest.raises(UserError, match="pip install hotcoco"):
         evaluate(TRUTH, FOUND)
 

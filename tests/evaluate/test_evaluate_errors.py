@@ -14,9 +14,10 @@ from tests.evaluate.random_sets import Records, random_set
 from tests.evaluate.test_evaluate_resample import distinct_scores
 
 from detdistill.evaluate import coco, errors
+from detdistill.evaluate.coco_library import Library
 from detdistill.evaluate.errors import analyse, shares
 
-LIBRARIES: tuple[coco.Library, ...] = ("hotcoco", "pycocotools")
+LIBRARIES: tuple[Library, ...] = ("hotcoco", "pycocotools")
 Floats = NDArray[np.float64]
 
 
@@ -84,7 +85,7 @@ def _results(found: Records) -> Records:
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("seed", range(8))
-def test_the_analysis_is_the_coco_toolkits(seed: int, library: coco.Library) -> None:
+def test_the_analysis_is_the_coco_toolkits(seed: int, library: Library) -> None:
     truth, found = grouped(seed)
     wanted = expected(truth, found)
     made = analyse(truth, found, library=library).precision

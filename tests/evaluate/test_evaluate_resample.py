@@ -9,9 +9,10 @@ import torch
 from tests.evaluate.random_sets import random_set
 
 from detdistill.evaluate import coco
+from detdistill.evaluate.coco_library import Library
 from detdistill.evaluate.resample import draw, resampled_ap
 
-LIBRARIES: tuple[coco.Library, ...] = ("hotcoco", "pycocotools")
+LIBRARIES: tuple[Library, ...] = ("hotcoco", "pycocotools")
 
 
 def distinct_scores(seed: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
@@ -37,7 +38,7 @@ def repeated(
 
 @pytest.mark.parametrize("library", LIBRARIES)
 @pytest.mark.parametrize("seed", range(6))
-def test_weighing_images_is_repeating_them(seed: int, library: coco.Library) -> None:
+def test_weighing_images_is_repeating_them(seed: int, library: Library) -> None:
     truth, found = distinct_scores(seed)
     weights = draw(len(truth["images"]), 5, seed=seed)
     aps = resampled_ap(coco.match(truth, found, library=library), weights).tolist()

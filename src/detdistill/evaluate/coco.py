@@ -1,29 +1,20 @@
-"""COCO's twelve numbers for a set of detections: the one file that knows the metrics library.
-
-hotcoco computes them; pycocotools does where hotcoco is missing, slower and bit for bit the same.
-"""
+"""COCO's twelve numbers for a set of detections, and which of them were right or wrong in what."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
-from typing import Any, Literal, Self
+from typing import Any, Self
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from detdistill.errors import UserError
-
-Library = Literal["hotcoco", "pycocotools"]
-Floats = npt.NDArray[np.float64]
-Record = Mapping[str, Any]
+from detdistill.evaluate import coco_library
+from detdistill.evaluate.coco_library import Floats, Library, Record
 
 NAMES = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR1", "AR10", "AR100", "ARs", "ARm", "ARl")
 """The twelve numbers in COCO's order."""
@@ -98,11 +89,9 @@ def evaluate(
         UserError: a detection is incomplete or names an unknown image or category, or there is no
             metrics library.
     """
-    truth, found = _checked(ground_truth, detections)
-    library = library or _installed()
-    run = _RUNS[library](truth, found)
-    by_class = _per_class(truth["categories"], _accumulated(run))
-    numbers = map(float, _NUMBERS[library](run))
+    done = coco_library.run(ground_truth, detections, library)
+    by_class = _per_class(ground_truth["categories"], coco_library.precisions(done))
+    numbers = map(float, coco_library.numbers(done))
     return Metrics(**dict(zip(NAMES, numbers, strict=True)), per_class=by_class)
 
 
@@ -122,8 +111,29 @@ def precision(
     Raises:
         UserError: as `evaluate`.
     """
-    run = _RUNS[library or _installed()](*_checked(ground_truth, detections), ious)
-    return _accumulated(run)[..., _MOST_DETECTIONS]
+    done = coco_library.run(ground_truth, detections, library, ious)
+    return coco_library.precisions(done)[..., _MOST_DETECTIONS]
+
+
+def _per_class(categories: Sequence[Record], precision: Floats) -> dict[str, float]:
+    """Mean precision of each class; the array's classes are in the order of their ids.
+
+    Categories that share a name are told apart by their ids.
+    """
+    ids = sorted(category["id"] for category in categories)
+    uses = Counter(category["name"] for category in categories)
+    per_class = {}
+    for category in categories:
+        shared = uses[category["name"]] > 1
+        name = f"{category['name']} ({category['id']})" if shared else category["name"]
+        values = precision[:, :, ids.index(category["id"]), _ALL_AREAS, _MOST_DETECTIONS]
+        per_class[name] = _mean(values)
+    return per_class
+
+
+def _mean(precision: Floats) -> float:
+    defined = precision[precision > -1]
+    return float(defined.mean()) if defined.size else -1.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -156,7 +166,7 @@ def tide(ground_truth: Record, detections: Iterable[Record]) -> Tide:
     """
     if not find_spec("hotcoco"):
         raise UserError("TIDE's errors need a library: run `pip install hotcoco`.")
-    found = _hotcoco_run(*_checked(ground_truth, detections)).tide_errors()
+    found = coco_library.run(ground_truth, detections, "hotcoco").tide_errors()
     return Tide(
         ap50=found["ap_base"],
         gains={kind: found["delta_ap"][kind] for kind in TIDE_KINDS},
@@ -186,11 +196,9 @@ def match(
     Raises:
         UserError: as `evaluate`.
     """
-    truth, found = _checked(ground_truth, detections)
-    run = _RUNS[library or _installed()](truth, found).evalImgs
-    places = {image["id"]: place for place, image in enumerate(truth["images"])}
-    pictures: dict[int, list[Record]] = {category["id"]: [] for category in truth["categories"]}
-    for picture in run:
+    places = {image["id"]: place for place, image in enumerate(ground_truth["images"])}
+    pictures: dict[int, list[Record]] = {kind["id"]: [] for kind in ground_truth["categories"]}
+    for picture in coco_library.run(ground_truth, detections, library).evalImgs:
         if picture and tuple(picture["aRng"]) == _ANY_AREA:
             pictures[picture["category_id"]].append(picture)
     return [_class_matches(of_class, places) for of_class in pictures.values()]
@@ -220,173 +228,3 @@ def _side_by_side(pictures: Sequence[Record], name: str) -> Tensor:
     none = [np.zeros((_THRESHOLDS, 0), dtype=bool)]
     parts = (np.asarray(picture[name]).reshape(_THRESHOLDS, -1) > 0 for picture in pictures)
     return torch.from_numpy(np.concatenate([*none, *parts], axis=1))
-
-
-def _checked(
-    ground_truth: Record, detections: Iterable[Record]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Copies that the libraries may write to.
-
-    Raises:
-        UserError: the detections are not of these images.
-    """
-    truth = _truth(ground_truth)
-    found = [_result(detection) for detection in detections]
-    _check(truth, found)
-    return truth, found
-
-
-def _truth(ground_truth: Record) -> dict[str, list[dict[str, Any]]]:
-    """A copy that the libraries may write to, with what both of them need and no more."""
-    annotations = enumerate(ground_truth["annotations"], start=1)
-    return {
-        "images": [dict(image) for image in ground_truth["images"]],
-        "annotations": [_annotation(number, annotation) for number, annotation in annotations],
-        "categories": [dict(category) for category in ground_truth["categories"]],
-    }
-
-
-def _annotation(number: int, annotation: Record) -> dict[str, Any]:
-    box = annotation["bbox"]
-    return {
-        "id": number,
-        "image_id": annotation["image_id"],
-        "category_id": annotation["category_id"],
-        "bbox": list(box),
-        "area": annotation.get("area", box[2] * box[3]),
-        "iscrowd": int(annotation.get("iscrowd", 0)),
-    }
-
-
-def _result(detection: Record) -> dict[str, Any]:
-    try:
-        return {
-            "image_id": detection["image_id"],
-            "category_id": detection["category_id"],
-            "bbox": list(detection["bbox"]),
-            "score": detection["score"],
-        }
-    except KeyError as error:
-        raise UserError(f"A detection lacks {error}: {dict(detection)}.") from error
-
-
-def _check(truth: Record, found: Sequence[Record]) -> None:
-    images = {image["id"] for image in truth["images"]}
-    categories = {category["id"] for category in truth["categories"]}
-    for number, detection in enumerate(found):
-        if detection["image_id"] not in images:
-            raise _mismatch(number, "image", detection["image_id"])
-        if detection["category_id"] not in categories:
-            raise _mismatch(number, "category", detection["category_id"])
-        if not all(map(math.isfinite, (detection["score"], *detection["bbox"]))):
-            raise UserError(f"Detection {number} has a box or score that is no number: {detection}")
-
-
-def _mismatch(number: int, kind: str, name: object) -> UserError:
-    return UserError(
-        f"Detection {number} is of {kind} {name!r}, which the data set does not have: "
-        f"are the detections of another data set or split?"
-    )
-
-
-def _installed() -> Library:
-    if find_spec("hotcoco"):
-        return "hotcoco"
-    if find_spec("pycocotools"):
-        return "pycocotools"
-    raise UserError("COCO metrics need a library: run `pip install hotcoco`.")
-
-
-def _per_class(categories: Sequence[Record], precision: Floats) -> dict[str, float]:
-    """Mean precision of each class; the array's classes are in the order of their ids.
-
-    Categories that share a name are told apart by their ids.
-    """
-    ids = sorted(category["id"] for category in categories)
-    uses = Counter(category["name"] for category in categories)
-    per_class = {}
-    for category in categories:
-        shared = uses[category["name"]] > 1
-        name = f"{category['name']} ({category['id']})" if shared else category["name"]
-        values = precision[:, :, ids.index(category["id"]), _ALL_AREAS, _MOST_DETECTIONS]
-        per_class[name] = _mean(values)
-    return per_class
-
-
-def _mean(precision: Floats) -> float:
-    defined = precision[precision > -1]
-    return float(defined.mean()) if defined.size else -1.0
-
-
-def _hotcoco_numbers(run: Any) -> Floats:  # noqa: ANN401 - the libraries have no types
-    run.summary_lines()
-    return np.asarray(run.stats)
-
-
-def _pycocotools_numbers(run: Any) -> Floats:  # noqa: ANN401
-    with contextlib.redirect_stdout(io.StringIO()):
-        run.summarize()
-    return np.asarray(run.stats)
-
-
-def _accumulated(run: Any) -> Floats:  # noqa: ANN401
-    """Precision by IoU, recall, class, area and detections per image."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        run.accumulate()
-    return np.asarray(run.eval["precision"])
-
-
-def _hotcoco_run(
-    truth: dict[str, Any], found: list[dict[str, Any]], ious: Sequence[float] | None = None
-) -> Any:  # noqa: ANN401
-    """An evaluation that has looked at every image, at COCO's thresholds or others."""
-    import hotcoco
-
-    data = hotcoco.COCO(truth)
-    run = hotcoco.COCOeval(data, data.load_res(found), "bbox")
-    if ious is not None:
-        run.params.iouThrs = list(ious)
-    run.evaluate()
-    return run
-
-
-def _pycocotools_run(
-    truth: dict[str, Any], found: list[dict[str, Any]], ious: Sequence[float] | None = None
-) -> Any:  # noqa: ANN401
-    """As `_hotcoco_run`."""
-    with contextlib.redirect_stdout(io.StringIO()):
-        from pycocotools.cocoeval import COCOeval
-
-        data, results = _indexed(truth), _indexed({**truth, "annotations": _as_objects(found)})
-        run = COCOeval(data, results, "bbox")
-        if ious is not None:
-            run.params.iouThrs = np.asarray(ious)
-        run.evaluate()
-    return run
-
-
-def _indexed(content: dict[str, Any]) -> Any:  # noqa: ANN401 - the library has no types
-    from pycocotools.coco import COCO
-
-    data = COCO()
-    data.dataset = content
-    data.createIndex()
-    return data
-
-
-def _as_objects(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """What pycocotools' `loadRes` makes of results; it refuses an empty list."""
-    return [
-        {**result, "id": number, "area": result["bbox"][2] * result["bbox"][3], "iscrowd": 0}
-        for number, result in enumerate(found, start=1)
-    ]
-
-
-_RUNS: Mapping[Library, Callable[..., Any]] = {
-    "hotcoco": _hotcoco_run,
-    "pycocotools": _pycocotools_run,
-}
-_NUMBERS: Mapping[Library, Callable[[Any], Floats]] = {
-    "hotcoco": _hotcoco_numbers,
-    "pycocotools": _pycocotools_numbers,
-}

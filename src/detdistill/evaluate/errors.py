@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from detdistill.evaluate import coco
-from detdistill.evaluate.coco import Floats
+from detdistill.evaluate.coco_library import Floats, Library
 
 Json = dict[str, Any]
 
@@ -60,7 +60,7 @@ def shares(areas: Floats) -> Floats:
 
 
 def analyse(
-    ground_truth: Json, detections: Sequence[Json], *, library: coco.Library | None = None
+    ground_truth: Json, detections: Sequence[Json], *, library: Library | None = None
 ) -> Analysis:
     """Forgives errors in turn, in all pictures.
 
