@@ -9,7 +9,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from detdistill import grid, progress
+from detdistill import grid, progress, run_files
 from detdistill.files import read_json
 from detdistill.train import experiment as experiments
 from detdistill.train.assembly import resolved
@@ -42,7 +42,7 @@ class Pool:
         folder = self.folder(experiment)
         if self.has_failed(experiment):
             return None
-        found = read_json(folder / "evaluation.json")
+        found = read_json(folder / run_files.EVALUATION)
         return {**found, "test": found["metrics"], "tune": _last_validation(folder)}
 
     def has_failed(self, experiment: Experiment) -> bool:
@@ -64,7 +64,7 @@ def _digest(experiment: Experiment) -> str:
 
 def _last_validation(folder: Path) -> dict[str, Any]:
     """The metrics on the tune split after the last step; empty if nobody asked for them."""
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
+    lines = (folder / run_files.METRICS).read_text(encoding="utf-8").splitlines()
     validations: Iterator[dict[str, Any]] = (
         entry["metrics"] for entry in map(json.loads, reversed(lines)) if entry["kind"] == "eval"
     )

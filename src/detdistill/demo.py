@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from detdistill import compare
+from detdistill import compare, run_files
 from detdistill.compare import ALONE, Pair, Plan
 from detdistill.errors import UserError, unknown_name
 from detdistill.files import read_json, write_json
@@ -63,7 +63,7 @@ def run(budget: str, folder: Path, *, overwrite: bool = False) -> dict[str, Any]
     if outcome.failed:
         raise UserError(outcome.failed[0])
     found = {"budget": budget, **summary(plan, folder, outcome.finished)}
-    write_json(folder / "summary.json", found)
+    write_json(folder / run_files.SUMMARY, found)
     return found
 
 
@@ -88,6 +88,6 @@ def summary(plan: Plan, folder: Path, finished: tuple[Path, ...]) -> dict[str, A
 
 
 def _row(run: Path) -> dict[str, Any]:
-    evaluation = read_json(run / "evaluation.json")
+    evaluation = read_json(run / run_files.EVALUATION)
     shared = {key: evaluation[key] for key in ("step", "cost", "facts")}
     return {**evaluation["metrics"], **shared, "run": str(run)}

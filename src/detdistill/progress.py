@@ -13,6 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
+from detdistill import run_files
+
 TAIL_BYTES = 8192
 """Enough of a metrics file to hold its last line."""
 
@@ -43,10 +45,10 @@ class Reading:
 
 def read(folder: Path) -> Reading:
     """Reads a run folder; one that is not there yet is waiting."""
-    status = _object(_text(folder / "status.json"))
+    status = _object(_text(folder / run_files.STATUS))
     if not status:
         return Reading()
-    last = _last_training_line(folder / "metrics.jsonl")
+    last = _last_training_line(folder / run_files.METRICS)
     return Reading(
         state=status.get("state", "running"),
         step=max(status.get("step", 0), last.get("step", 0)),

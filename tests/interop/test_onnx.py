@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from detdistill import data, detectors
+from detdistill import data, detectors, run_files
 from detdistill.cli import ready, verbs
 from detdistill.detectors import Detector
 from detdistill.detectors.architecture import Points
@@ -90,7 +90,7 @@ def ship(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     def of_family(family: str) -> Path:
         folder = tmp_path_factory.mktemp(family)
         checkpoint.save(
-            talkative(family, deep=True), folder / checkpoint.STUDENT, {"resize": (64, 96)}
+            talkative(family, deep=True), folder / run_files.STUDENT, {"resize": (64, 96)}
         )
         found = verbs.export(
             str(folder), out=str(folder / "model.onnx"), data="shapes:tiny", images=2
@@ -239,7 +239,7 @@ class Unwritten:
 def test_a_file_that_finds_something_else_is_not_put_in_place(
     family: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    checkpoint.save(talkative(family), tmp_path / "runs" / checkpoint.STUDENT)
+    checkpoint.save(talkative(family), tmp_path / "runs" / run_files.STUDENT)
     graph = graph_of(talkative(family))
 
     @torch.no_grad()

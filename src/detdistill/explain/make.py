@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from detdistill import explain
+from detdistill import explain, run_files
 from detdistill.errors import UserError
 from detdistill.explain import folder as folders
 from detdistill.explain import roles
@@ -55,7 +55,7 @@ def make(
         raise UserError(f"images is {images}, but must be at least 1.")
     makers = {name: explain.find(name) for name in only or explain.names()}
     subject = Subject(roles.assign(runs, alone, rivals), split=split, images=images)
-    folder = out or subject.run.folder / "figures"
+    folder = out or subject.run.folder / run_files.FIGURES
     require_writable(folder / INDEX)
     index(folder)  # a broken one is refused before any work
     made: dict[str, list[Entry]] = {}

@@ -12,13 +12,10 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 
-from detdistill import detectors
+from detdistill import detectors, run_files
 from detdistill.detectors import Detector
 from detdistill.errors import UserError
 from detdistill.files import read_json, replace_file, write_json
-
-STUDENT = "student.safetensors"
-"""The detector of a run folder."""
 
 
 def save(detector: Detector, path: Path, extra: dict[str, Any] | None = None) -> None:
@@ -109,7 +106,7 @@ def locate(path: Path | str) -> Path:
     """
     file = Path(path)
     if file.is_dir():
-        file = file / STUDENT
+        file = file / run_files.STUDENT
     if not file.is_file():
         raise UserError(
             f"There is no checkpoint at {path}: give a run folder that has finished, "
@@ -168,7 +165,7 @@ def card_path(file: Path) -> Path:
 
 def card_beside(place: Path) -> dict[str, Any]:
     """The card of a run folder or of a `.safetensors` file; empty if it is not there."""
-    card = card_path(place / STUDENT if place.is_dir() else place)
+    card = card_path(place / run_files.STUDENT if place.is_dir() else place)
     return dict(read_json(card)) if card.is_file() else {}
 
 

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from detdistill import run_files
 from detdistill.detectors import Detector
 from detdistill.errors import UserError
 from detdistill.interop import checkpoint
@@ -92,7 +93,7 @@ def destination(out: Path, *, overwrite: bool) -> Path:
     Raises:
         UserError: a checkpoint is there, and is not to be replaced.
     """
-    file = out if out.suffix == ".safetensors" else out / checkpoint.STUDENT
+    file = out if out.suffix == ".safetensors" else out / run_files.STUDENT
     if file.exists() and not overwrite:
         raise UserError(f"There is a checkpoint at {file} already: --overwrite replaces it.")
     return file

@@ -11,7 +11,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from detdistill import __version__, files
+from detdistill import __version__, files, run_files
 from detdistill.report import (
     bars,
     citations,
@@ -32,7 +32,6 @@ from detdistill.report.resampling import RESAMPLES
 from detdistill.report.runs import Run, find_runs, is_run, read_run, teacher_places
 
 _HERE = Path(__file__).parent
-_PAGE = "report.html"
 TITLE = "Distillation report"
 
 
@@ -247,7 +246,7 @@ def build(
 
 def page_at(out: Path) -> Path:
     """The HTML file that is meant: `report.html` in a folder, or the file itself."""
-    return out / _PAGE if out.is_dir() else out
+    return out / run_files.REPORT if out.is_dir() else out
 
 
 def read(

@@ -10,12 +10,12 @@ from pathlib import Path
 
 from PIL import Image
 
+from detdistill import run_files
 from detdistill.errors import UserError
 from detdistill.report.index import Entry, index
 from detdistill.report.inline import data_uri, webp
 from detdistill.report.runs import Run
 
-_FOLDER = "figures"
 _WIDEST = 1600
 """Pixels: twice what the page has, for dense screens and print."""
 _HEAVY = 200_000
@@ -89,12 +89,12 @@ def sections(runs: Iterable[tuple[str, Run]]) -> list[Section]:
 
 def are_there(run: Run) -> bool:
     """Whether `explain` drew figures of the run."""
-    return bool(index(run.folder / _FOLDER))
+    return bool(index(run.folder / run_files.FIGURES))
 
 
 def _families(run: Run, anchor: str) -> Iterator[Family]:
     """The figures of a run in the order of the index, those of a group together."""
-    folder = run.folder / _FOLDER
+    folder = run.folder / run_files.FIGURES
     groups: dict[str, list[Entry]] = {}
     for entry in index(folder):
         groups.setdefault(entry["group"] or entry["name"], []).append(entry)

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from detdistill import run_files
 from detdistill.files import read_json
 from detdistill.report.arms import Arm, Comparison
 from detdistill.report.numbers import counted, duration, listed, sample
@@ -164,7 +165,7 @@ def chronological(runs: Sequence[Run]) -> list[Run]:
 
 def _demo(folder: Path) -> str:
     """The command of the demo whose runs lie in `folder`; empty if there was none."""
-    path = folder / "summary.json"
+    path = folder / run_files.SUMMARY
     found = read_json(path) if path.exists() else {}
     budget = found.get("budget") if isinstance(found, dict) else None
     if not budget:

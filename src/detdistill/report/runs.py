@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from detdistill import run_files
 from detdistill.errors import UserError
 from detdistill.files import read_json, read_yaml
 
@@ -15,7 +16,6 @@ Json = dict[str, Any]
 
 CONTROL = "equal-compute"
 """What the folder's name of a run says that was given another one's computing time."""
-_MARK = "experiment.yaml"
 _DEPTH = 3
 _FRESH: Mapping[str, Any] = {"state": "unknown", "step": 0, "steps": 0}
 
@@ -131,7 +131,7 @@ class Run:
 
     def detections(self) -> list[Json]:
         """COCO results on the test split; none where the file is missing."""
-        path = self.folder / "detections.json"
+        path = self.folder / run_files.DETECTIONS
         return list(read_json(path)) if path.exists() else []
 
 
@@ -152,7 +152,7 @@ def find_runs(folders: Sequence[Path]) -> list[Run]:
 
 def is_run(folder: Path) -> bool:
     """Whether a training has written its experiment here."""
-    return (folder / _MARK).is_file()
+    return (folder / run_files.EXPERIMENT).is_file()
 
 
 def read_run(folder: Path) -> Run:
@@ -163,12 +163,12 @@ def read_run(folder: Path) -> Run:
     """
     return Run(
         folder=folder,
-        experiment=_read_experiment(folder / _MARK),
-        environment=read_object(folder / "environment.json"),
-        status={**_FRESH, **read_object(folder / "status.json")},
-        log=list(_read_lines(folder / "metrics.jsonl")),
-        evaluation=read_object(folder / "evaluation.json"),
-        card=read_object(folder / "student.json"),
+        experiment=_read_experiment(folder / run_files.EXPERIMENT),
+        environment=read_object(folder / run_files.ENVIRONMENT),
+        status={**_FRESH, **read_object(folder / run_files.STATUS)},
+        log=list(_read_lines(folder / run_files.METRICS)),
+        evaluation=read_object(folder / run_files.EVALUATION),
+        card=read_object(folder / run_files.CARD),
     )
 
 
@@ -198,11 +198,11 @@ def _run_folders(folder: Path) -> list[Path]:
     marks = [
         mark
         for depth in range(1, _DEPTH + 1)
-        for mark in sorted(folder.glob("/".join(["*"] * depth + [_MARK])))
+        for mark in sorted(folder.glob("/".join(["*"] * depth + [run_files.EXPERIMENT])))
     ]
     if not marks:
         raise UserError(
-            f"{folder} is not a run folder and holds none: no {_MARK} in it. "
+            f"{folder} is not a run folder and holds none: no {run_files.EXPERIMENT} in it. "
             "Name a folder that `train`, `distill` or `demo` wrote."
         )
     return [mark.parent for mark in marks]

@@ -20,6 +20,7 @@ from typing import Any
 
 import torch
 
+from detdistill import run_files
 from detdistill.detectors import Detector
 from detdistill.errors import UserError
 from detdistill.files import sync_to_disk
@@ -37,7 +38,7 @@ def save(folder: Path, state: dict[str, Any], detector: Detector, card: dict[str
 
     def fill(temporary: Path) -> None:
         torch.save(state, temporary / STATE)
-        interop.save(detector, temporary / interop.STUDENT, card)
+        interop.save(detector, temporary / run_files.STUDENT, card)
 
     try:
         replace_folder(folder, fill)

@@ -9,32 +9,30 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from detdistill import run_files
 from detdistill.errors import UserError
 from detdistill.files import read_json, require_writable, temporaries, write_json, write_text
-from detdistill.interop.checkpoint import STUDENT
 from detdistill.train import checkpoint, environment
 from detdistill.train import experiment as experiments
 from detdistill.train.experiment import Experiment
 
 State = Literal["running", "finished", "interrupted", "failed"]
 
-SNAPSHOTS = "snapshots"
-
 CONTENT = (
-    "experiment.yaml",
-    "environment.json",
-    "status.json",
-    "metrics.jsonl",
-    "train.log",
-    "checkpoints",
-    SNAPSHOTS,
-    "tensorboard",
-    STUDENT,
-    "student.json",
-    "detections.json",
-    "evaluation.json",
-    "figures",
-    "report.html",
+    run_files.EXPERIMENT,
+    run_files.ENVIRONMENT,
+    run_files.STATUS,
+    run_files.METRICS,
+    run_files.LOG,
+    run_files.CHECKPOINTS,
+    run_files.SNAPSHOTS,
+    run_files.TENSORBOARD,
+    run_files.STUDENT,
+    run_files.CARD,
+    run_files.DETECTIONS,
+    run_files.EVALUATION,
+    run_files.FIGURES,
+    run_files.REPORT,
 )
 """What a run writes. To overwrite, the last is removed first: a folder that a kill leaves half
 cleared is still a run folder.
@@ -50,56 +48,56 @@ class RunFolder:
     @property
     def experiment(self) -> Path:
         """The resolved experiment, which makes this a run folder."""
-        return self.path / "experiment.yaml"
+        return self.path / run_files.EXPERIMENT
 
     @property
     def metrics(self) -> Path:
         """One JSON object per line."""
-        return self.path / "metrics.jsonl"
+        return self.path / run_files.METRICS
 
     @property
     def log(self) -> Path:
         """What was said."""
-        return self.path / "train.log"
+        return self.path / run_files.LOG
 
     @property
     def last(self) -> Path:
         """The checkpoint to go on from."""
-        return self.path / "checkpoints" / "last"
+        return self.path / run_files.CHECKPOINTS / "last"
 
     @property
     def best(self) -> Path:
         """The checkpoint of the best validation, if there were any."""
-        return self.path / "checkpoints" / "best"
+        return self.path / run_files.CHECKPOINTS / "best"
 
     def snapshot(self, step: int) -> Path:
         """The student after so many steps, if it is kept."""
-        return self.path / SNAPSHOTS / f"step-{step:06}.safetensors"
+        return self.path / run_files.SNAPSHOTS / f"step-{step:06}.safetensors"
 
     def snapshots(self) -> dict[int, Path]:
         """The students that were kept, by the steps that they had learned."""
-        files = sorted((self.path / SNAPSHOTS).glob("step-*.safetensors"))
+        files = sorted((self.path / run_files.SNAPSHOTS).glob("step-*.safetensors"))
         return {int(file.stem.removeprefix("step-")): file for file in files}
 
     @property
     def student(self) -> Path:
         """The trained detector."""
-        return self.path / STUDENT
+        return self.path / run_files.STUDENT
 
     @property
     def detections(self) -> Path:
         """COCO results on the test split."""
-        return self.path / "detections.json"
+        return self.path / run_files.DETECTIONS
 
     @property
     def evaluation(self) -> Path:
         """The final numbers."""
-        return self.path / "evaluation.json"
+        return self.path / run_files.EVALUATION
 
     @property
     def is_finished(self) -> bool:
         """Whether a run has come to its end here."""
-        status = self.path / "status.json"
+        status = self.path / run_files.STATUS
         return (
             self.evaluation.exists()
             and status.exists()
@@ -147,7 +145,7 @@ class RunFolder:
 
     def prepare(self, experiment: Experiment, *, overwrite: bool) -> None:
         """Creates or clears the folder; a run that is there is kept unless `overwrite`."""
-        for folder in (self.path, self.path / SNAPSHOTS):
+        for folder in (self.path, self.path / run_files.SNAPSHOTS):
             for file in temporaries(folder):
                 file.unlink(missing_ok=True)
         if overwrite:
@@ -158,11 +156,11 @@ class RunFolder:
             self._note_resumed()
         else:
             experiments.save(experiment, self.experiment)
-            write_json(self.path / "environment.json", environment.describe())
+            write_json(self.path / run_files.ENVIRONMENT, environment.describe())
 
     def set_status(self, state: State, *, step: int, steps: int) -> None:
         """Writes what the run is doing."""
-        write_json(self.path / "status.json", {"state": state, "step": step, "steps": steps})
+        write_json(self.path / run_files.STATUS, {"state": state, "step": step, "steps": steps})
 
     def truncate_metrics(self, step: int) -> None:
         """Forgets what was measured after `step`, and half a line that a kill left."""
@@ -194,7 +192,7 @@ class RunFolder:
                 remove(path)
 
     def _note_resumed(self) -> None:
-        path = self.path / "environment.json"
+        path = self.path / run_files.ENVIRONMENT
         content: dict[str, Any] = read_json(path) if path.exists() else environment.describe()
         resumed = [*content.get("resumed", []), environment.now()]
         write_json(path, {**content, "resumed": resumed})

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Column
 
+from detdistill import run_files
 from detdistill.errors import UserError
 from detdistill.train.folder import RunFolder
 
@@ -163,7 +164,7 @@ def _bar(console: Console, *, enabled: bool) -> Progress:
 def _board(folder: RunFolder, start: int) -> Any:  # noqa: ANN401 - an optional package's class
     from torch.utils.tensorboard import SummaryWriter
 
-    return SummaryWriter(str(folder.path / "tensorboard"), purge_step=start + 1)
+    return SummaryWriter(str(folder.path / run_files.TENSORBOARD), purge_step=start + 1)
 
 
 def _scalars(entry: dict[str, Any]) -> list[tuple[str, float]]:

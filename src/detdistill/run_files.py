@@ -1,0 +1,22 @@
+"""What the files of a run are called, by all that write or read them."""
+
+from __future__ import annotations
+
+EXPERIMENT = "experiment.yaml"
+"""The resolved experiment, which makes a folder a run folder."""
+ENVIRONMENT = "environment.json"
+STATUS = "status.json"
+METRICS = "metrics.jsonl"
+LOG = "train.log"
+CHECKPOINTS = "checkpoints"
+SNAPSHOTS = "snapshots"
+TENSORBOARD = "tensorboard"
+STUDENT = "student.safetensors"
+CARD = "student.json"
+"""What is said of the student beside its weights."""
+DETECTIONS = "detections.json"
+EVALUATION = "evaluation.json"
+FIGURES = "figures"
+REPORT = "report.html"
+SUMMARY = "summary.json"
+"""Of a demo, beside its runs."""
