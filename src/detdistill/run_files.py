@@ -20,3 +20,13 @@ FIGURES = "figures"
 REPORT = "report.html"
 SUMMARY = "summary.json"
 """Of a demo, beside its runs."""
+
+HARMLESS = {
+    "workers",
+    "save_every",
+    "keep_every",
+    "keep_memory",
+    "tensorboard",
+    "teacher_cache_gb",
+}
+"""Fields of an experiment that may change between stopping and going on."""

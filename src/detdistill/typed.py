@@ -1,8 +1,8 @@
-"""Whether settings are what their annotations say, wherever they come from."""
+"""Settings, wherever they come from: whether they are what annotations say, and all by name."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
@@ -80,6 +80,15 @@ def described(kind: Any) -> str:  # noqa: ANN401 - any annotation
     if origin in _MAPPINGS:
         return "settings by name"
     return _WORDS.get(kind, "settings of its own")
+
+
+def leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """`{"optimizer": {"lr": 1}}` -> `optimizer.lr` and 1; an empty mapping stays one."""
+    for name, value in values.items():
+        if isinstance(value, Mapping) and value:
+            yield from leaves(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
 
 
 def _each_fits(values: tuple[Any, ...] | list[Any], kinds: tuple[Any, ...]) -> bool:

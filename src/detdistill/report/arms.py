@@ -20,11 +20,11 @@ from torch import Tensor
 from detdistill.report.numbers import Interval, Sample, sample
 from detdistill.report.resampling import resampled
 from detdistill.report.runs import CONTROL, Run, teacher_places
+from detdistill.run_files import HARMLESS
+from detdistill.typed import leaves
 
-_NOT_THE_TRAINING = {
-    *("seed", "teacher", "teacher_cache", "teacher_cache_gb", "workers"),
-    *("keep_memory", "winograd"),
-    *("tensorboard", "log_every", "save_every", "keep_every", "validate_every"),
+_NOT_THE_TRAINING = HARMLESS | {
+    *("seed", "teacher", "teacher_cache", "winograd", "log_every", "validate_every"),
 }
 _SMALL_GAP = 0.01
 """A teacher that leads by less AP leaves no gap to speak of."""
@@ -337,19 +337,15 @@ def _namesakes(arm: Arm, arms: Iterable[Arm]) -> list[Arm]:
 
 def _peculiar(arm: Arm, namesakes: Sequence[Arm]) -> str:
     """The settings of `arm` that differ among arms of the same label."""
-    flat = [dict(_flat(_training(other.first))) for other in namesakes]
-    mine = dict(_flat(_training(arm.first)))
+    mine, *flat = (_settings(one) for one in (arm, *namesakes))
     keys = dict.fromkeys(key for settings in flat for key in settings)
     differing = [key for key in keys if len({str(settings.get(key)) for settings in flat}) > 1]
     return ", ".join(f"{key.split('.', 1)[-1]} {mine.get(key)}" for key in differing)
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _settings(arm: Arm) -> dict[str, Any]:
+    """By their full names, without empty groups."""
+    return {name: value for name, value in leaves(_training(arm.first)) if value != {}}
 
 
 def _by_seed(arm: Arm) -> dict[int, float]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -13,7 +13,8 @@ from detdistill import typed
 from detdistill.augmentation import Augmentation
 from detdistill.augmentation import check as check_augmentation
 from detdistill.errors import UserError
-from detdistill.files import write_text
+from detdistill.files import read_yaml, write_text
+from detdistill.run_files import HARMLESS
 
 STAGES = 4
 """Of every backbone."""
@@ -285,10 +286,7 @@ def load(path: Path) -> Experiment:
     Raises:
         UserError: there is no such file, or it holds something else.
     """
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise UserError(f"{path} cannot be read as an experiment: {error}.") from error
+    values = read_yaml(path)
     if not isinstance(values, dict):
         raise UserError(f"{path} does not hold an experiment.")
     return from_dict(values)
@@ -296,33 +294,16 @@ def load(path: Path) -> Experiment:
 
 def differences(old: Experiment, new: Experiment) -> list[str]:
     """What decides the result and is not the same, as `optimizer.lr: 0.01, now 0.02`."""
-    before, after = dict(_leaves(to_dict(old))), dict(_leaves(to_dict(new)))
+    before, after = dict(typed.leaves(to_dict(old))), dict(typed.leaves(to_dict(new)))
     names = [*before, *(name for name in after if name not in before)]
     return [
         f"{name}: {before.get(name, 'absent')}, now {after.get(name, 'absent')}"
         for name in names
-        if before.get(name, _ABSENT) != after.get(name, _ABSENT) and name not in _HARMLESS
+        if before.get(name, _ABSENT) != after.get(name, _ABSENT) and name not in HARMLESS
     ]
 
 
 _ABSENT = object()
-_HARMLESS = {
-    "workers",
-    "save_every",
-    "keep_every",
-    "keep_memory",
-    "tensorboard",
-    "teacher_cache_gb",
-}
-"""Fields that may change between stopping and going on."""
-
-
-def _leaves(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def plain(value: Any) -> Any:  # noqa: ANN401 - any nesting of settings
