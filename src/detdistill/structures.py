@@ -108,6 +108,7 @@ class Reads:
         )
 
 
+PREDICTIONS = Reads(predictions=True)
 EVERYTHING = Reads(predictions=True, targets=True)
 """What a detector computes when nobody says otherwise: neck and predictions."""
 

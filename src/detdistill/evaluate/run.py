@@ -17,13 +17,11 @@ from detdistill.device import best_device
 from detdistill.errors import UserError
 from detdistill.evaluate import coco
 from detdistill.evaluate.alike import alike
-from detdistill.structures import Detections, Reads, Spec, padded_up
+from detdistill.structures import PREDICTIONS, Detections, Reads, Spec, padded_up
 from detdistill.winograd import quicken
 
 ClassMap = Mapping[str, str | None]
 """Which of a detector's classes stands for which of the data's; None for none."""
-
-PREDICTIONS = Reads(predictions=True)
 
 Model = TypeVar("Model", bound=nn.Module)
 

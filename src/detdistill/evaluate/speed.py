@@ -15,7 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 from torch.utils.weak import WeakIdKeyDictionary
 
-from detdistill.evaluate.run import PREDICTIONS, Detector, evaluating
+from detdistill.evaluate.run import Detector, evaluating
+from detdistill.structures import PREDICTIONS
 from detdistill.winograd import as_usual
 
 MEGABYTE = 1e6

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 
-from detdistill.explain.figure import STYLE, Figure, Row
+from detdistill.explain.figure import STYLE, Figure
 from detdistill.files import replace_file, write_json, write_text
 from detdistill.report.index import FORMATS, INDEX, WORDS, Entry, index
+from detdistill.report.tabular import as_csv
 
 _DPI = 160
 
@@ -32,7 +30,7 @@ def write(figure: Figure, folder: Path, *, asked: str) -> Entry:
     files = {form: f"{figure.name}.{form}" for form in FORMATS}
     _write_drawings(figure, folder)
     write_json(folder / files["json"], list(map(dict, figure.rows)))
-    write_text(folder / files["csv"], _as_csv(figure.rows))
+    write_text(folder / files["csv"], as_csv(figure.rows))
     return {"figure": asked, **{word: getattr(figure, word) for word in WORDS}, **files}
 
 
@@ -66,12 +64,3 @@ def _write_drawings(figure: Figure, folder: Path) -> None:
         for form, undated in (("png", "Software"), ("svg", "Date")):
             save = partial(drawing.savefig, format=form, dpi=_DPI, metadata={undated: None})
             replace_file(folder / f"{figure.name}.{form}", save)
-
-
-def _as_csv(rows: Sequence[Row]) -> str:
-    text = io.StringIO()
-    columns: dict[str, Any] = dict.fromkeys(name for row in rows for name in row)
-    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from functools import cache
 from pathlib import Path
 
-from detdistill.report.runs import Run
+from detdistill.report.runs import Run, family_of
 from detdistill.report.sources import Source
 
 _FILE = Path(__file__).with_name("references.bib")
@@ -21,7 +21,7 @@ def citations(runs: Sequence[Run], sources: Iterable[Source]) -> str:
     A folder in COCO's layout need not be COCO: its entry is there where the name says so.
     """
     methods = (source.citation for source in sources)
-    detectors = (_references().get(_family(run.student)) for run in runs)
+    detectors = (_references().get(family_of(run.student)) for run in runs)
     data = (_references().get(_kind(run.data)) for run in runs)
     return "\n\n".join(dict.fromkeys(filter(None, (*methods, *detectors, *data))))
 
@@ -30,11 +30,6 @@ def citations(runs: Sequence[Run], sources: Iterable[Source]) -> str:
 def _references() -> dict[str, str]:
     entries = re.split(r"\n\n+", _FILE.read_text(encoding="utf-8").strip())
     return {match[1]: entry for entry in entries if (match := _KEY.match(entry))}
-
-
-def _family(detector: str) -> str:
-    """`faster_rcnn-r50` is of the family `faster_rcnn`."""
-    return detector.partition("-")[0]
 
 
 def _kind(data: str) -> str:

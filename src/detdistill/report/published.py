@@ -10,6 +10,7 @@ from detdistill import methods, recipes
 from detdistill.recipes import Recipe
 from detdistill.report.arms import Arm, Role
 from detdistill.report.numbers import listed
+from detdistill.report.runs import family_of
 
 Methods = Mapping[str, Mapping[str, Any]]
 
@@ -26,11 +27,11 @@ class Published:
         """Rows of the same kind of detector with the same methods, or whose small twin has them."""
         if arm.role not in {Role.ALONE, Role.DISTILLED}:
             return ()
-        ours = _family(arm.first.student), _resolved(arm.first.methods)
+        ours = family_of(arm.first.student), _resolved(arm.first.methods)
         return tuple(
             row
             for row in self.rows
-            if ours in [(_family(row.settings["student"]), found) for found in _of_row(row)]
+            if ours in [(family_of(row.settings["student"]), found) for found in _of_row(row)]
         )
 
     def cell(self, arm: Arm) -> str | None:
@@ -73,10 +74,6 @@ def _resolved(chosen: Methods) -> Methods:
         name: {**(methods.find(name)().settings() if name in known else {}), **settings}
         for name, settings in chosen.items()
     }
-
-
-def _family(detector: str) -> str:
-    return detector.partition("-")[0]
 
 
 def _value(row: Recipe) -> str:

@@ -150,6 +150,11 @@ def find_runs(folders: Sequence[Path]) -> list[Run]:
     return [read_run(folder) for folder in found.values()]
 
 
+def family_of(detector: str) -> str:
+    """`faster_rcnn-r50` is of the family `faster_rcnn`."""
+    return detector.partition("-")[0]
+
+
 def is_run(folder: Path) -> bool:
     """Whether a training has written its experiment here."""
     return (folder / run_files.EXPERIMENT).is_file()

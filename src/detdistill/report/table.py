@@ -12,7 +12,6 @@ from detdistill.report.arms import Arm, Comparison, Role
 from detdistill.report.numbers import NOTHING, Sample, sample
 from detdistill.report.published import Published
 
-_ACCURACY = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 _MEANING = {
     "AP": "average precision over IoU 0.50 to 0.95: the COCO number",
     "AP50": "average precision at IoU 0.50",
@@ -22,6 +21,7 @@ _MEANING = {
     "APl": "AP of large objects, over 96² pixels",
     "AR100": "average recall with 100 detections an image",
 }
+ACCURACY = tuple(_MEANING)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,15 +89,15 @@ class Table:
 _ACCURACY_GROUPS = (
     Group(
         name="Average precision, by IoU",
-        columns=tuple(Column(name=name, meaning=_MEANING[name]) for name in _ACCURACY[:3]),
+        columns=tuple(Column(name=name, meaning=_MEANING[name]) for name in ACCURACY[:3]),
     ),
     Group(
         name="By size of the object",
-        columns=tuple(Column(name=name, meaning=_MEANING[name]) for name in _ACCURACY[3:6]),
+        columns=tuple(Column(name=name, meaning=_MEANING[name]) for name in ACCURACY[3:6]),
     ),
     Group(
         name="Recall",
-        columns=tuple(Column(name=name, meaning=_MEANING[name]) for name in _ACCURACY[6:]),
+        columns=tuple(Column(name=name, meaning=_MEANING[name]) for name in ACCURACY[6:]),
     ),
     Group(
         name="Distillation",
@@ -215,7 +215,7 @@ def _detail(comparison: Comparison, arm: Arm) -> str:
 
 
 def _accuracy(comparison: Comparison, arm: Arm, against: Published | None) -> list[Cell]:
-    cells = [_metric(comparison, arm, name) for name in _ACCURACY]
+    cells = [_metric(comparison, arm, name) for name in ACCURACY]
     published = [against.cell(arm)] if against else []
     return [*cells, *map(Cell.of, [*_distillation(comparison, arm), *published])]
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from detdistill.report.arms import Arm, Comparison, Role
 from detdistill.report.numbers import Interval, sample
-from detdistill.report.table import Body, Table
+from detdistill.report.table import ACCURACY, Body, Table
 
-METRICS = ("AP", "AP50", "AP75", "APs", "APm", "APl", "AR100")
 _FACTS = ("parameters", "flops", "flops_per_multiply_add", "peak_tensor_mb")
 _COSTS = ("step_ms", "seconds", "cpu_seconds", "peak_memory_mb")
 
@@ -23,10 +22,11 @@ def rows(comparisons: Sequence[Comparison]) -> list[Values]:
     return [_row(comparison, arm) for comparison in comparisons for arm in comparison.arms]
 
 
-def as_csv(found: Sequence[Values]) -> str:
-    """Rows of equal keys as comma-separated values, unknown ones left empty."""
+def as_csv(found: Sequence[Mapping[str, Any]]) -> str:
+    """Rows as comma-separated values, unknown ones left empty; all columns that a row has."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(found[0]), lineterminator="\n")
+    columns = list(dict.fromkeys(name for row in found for name in row))
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(found)
     return text.getvalue()
@@ -57,7 +57,7 @@ def _row(comparison: Comparison, arm: Arm) -> Values:
 
 
 def _accuracy(arm: Arm) -> Values:
-    found = {name: arm.metric(name) for name in METRICS}
+    found = {name: arm.metric(name) for name in ACCURACY}
     means = {name: value and value.mean for name, value in found.items()}
     return {**means, **{f"{name}_sd": value and value.sd for name, value in found.items()}}
 

@@ -18,7 +18,6 @@ from detdistill.detectors.region_architecture import Proposing, RegionSelection
 from detdistill.detectors.selection import class_and_quality
 from detdistill.interop.onnx.graph import (
     NOT_THERE,
-    PREDICTIONS,
     Found,
     Graph,
     Selected,
@@ -29,7 +28,7 @@ from detdistill.interop.onnx.graph import (
 from detdistill.interop.onnx.suppression import survivors
 from detdistill.levels import Levels, take
 from detdistill.losses import precise
-from detdistill.structures import DensePredictions, Proposals, Reads
+from detdistill.structures import PREDICTIONS, DensePredictions, Proposals, Reads
 
 NECK = Reads()
 

@@ -16,9 +16,7 @@ from torch.nn import functional as F
 from detdistill.detectors import Detector
 from detdistill.interop.onnx.suppression import survivors
 from detdistill.levels import take
-from detdistill.structures import Reads
 
-PREDICTIONS = Reads(predictions=True)
 NOT_THERE = -1.0
 """The score of what is no candidate."""
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from detdistill.errors import MissingExtraError, UserError
-from detdistill.interop.onnx.graph import PREDICTIONS, SELECTED
-from detdistill.structures import Detections, Reads, Spec
+from detdistill.interop.onnx.graph import SELECTED
+from detdistill.structures import PREDICTIONS, Detections, Reads, Spec
 
 CARD = "detdistill"
 """Under which a file keeps what is to be known of it, as JSON."""
