@@ -169,14 +169,6 @@ def test_the_global_random_state_is_left_alone() -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_progress_counts_images() -> None:
-    done: list[int] = []
-
-    predict(SquareFinder(), Squares(), batch_size=2, progress=done.append)
-
-    assert done == [2, 2, 1]
-
-
 def test_detections_get_the_data_sets_class_of_the_same_name() -> None:
     dataset = Squares()
     dataset.classes, dataset.category_ids = ("Bright", "dark"), (7, 40)

@@ -39,9 +39,9 @@ def demo_page(demo_folder: Path) -> str:
     return build([demo_folder], demo_folder / "report.html").read_text(encoding="utf-8")
 
 
-def page_of(*folders: Path, title: str = "A page") -> str:
+def page_of(*folders: Path) -> str:
     out = folders[0].parent / "page.html"
-    return build(folders, out, title=title).read_text(encoding="utf-8")
+    return build(folders, out).read_text(encoding="utf-8")
 
 
 def test_the_page_asks_for_nothing_outside_itself(demo_page: str) -> None:
@@ -157,7 +157,7 @@ def test_nothing_from_a_run_becomes_markup(tmp_path: Path) -> None:
     made_up.run(tmp_path / "pkd", student=NASTY, methods=pkd)
     made_up.run(tmp_path / "own", student=NASTY, methods={NASTY: {}})
 
-    page = page_of(*sorted(path for path in tmp_path.iterdir()), title=NASTY)
+    page = page_of(*sorted(path for path in tmp_path.iterdir()))
 
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert" in page

@@ -16,6 +16,8 @@ Json = Mapping[str, Any]
 
 _IN_CROWD = 0.5
 """Share of a detection in a crowd of its class above which nobody can say what it found."""
+_BINS = 10
+"""Ranges of scores."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -75,12 +77,12 @@ def overlaps(ground_truth: Json, detections: Iterable[Json]) -> Overlaps:
     return Overlaps(score=score, iou=iou, owner=owner.long(), objects=len(real))
 
 
-def calibration(found: Overlaps, bins: int = 10) -> Calibration:
+def calibration(found: Overlaps) -> Calibration:
     """Mean score and mean overlap of the detections in each range of scores."""
-    place = (found.score * bins).long().clamp(0, bins - 1)
-    count = torch.bincount(place, minlength=bins).double()
+    place = (found.score * _BINS).long().clamp(0, _BINS - 1)
+    count = torch.bincount(place, minlength=_BINS).double()
     score, iou = (
-        torch.bincount(place, weights=value, minlength=bins) / count
+        torch.bincount(place, weights=value, minlength=_BINS) / count
         for value in (found.score, found.iou)
     )
     return Calibration(count=count, score=score, iou=iou)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, TypeVar
 
@@ -89,22 +89,13 @@ def evaluate_detector(
     dataset: Dataset,
     *,
     batch_size: int = 16,
-    workers: int = 0,
     class_map: ClassMap | None = None,
-    progress: Callable[[int], object] | None = None,
 ) -> tuple[coco.Metrics, list[dict[str, Any]]]:
     """COCO's numbers for a detector on a data set, and the detections behind them.
 
     The arguments, and what is left as it was, are those of `predict`.
     """
-    detections = predict(
-        detector,
-        dataset,
-        batch_size=batch_size,
-        workers=workers,
-        class_map=class_map,
-        progress=progress,
-    )
+    detections = predict(detector, dataset, batch_size=batch_size, class_map=class_map)
     return coco.evaluate(dataset.ground_truth(), detections), detections
 
 
@@ -115,7 +106,6 @@ def predict(
     batch_size: int = 16,
     workers: int = 0,
     class_map: ClassMap | None = None,
-    progress: Callable[[int], object] | None = None,
 ) -> list[dict[str, Any]]:
     """What a detector finds in every image, as COCO results in pixels of the original image.
 
@@ -128,7 +118,6 @@ def predict(
         batch_size: images at a time, at most; it changes nothing but the rounding: see `alike`.
         workers: processes that load images; 0 loads them here.
         class_map: which of its classes stands for which of the data set's, whatever their names.
-        progress: is told the number of images done since the last call.
 
     Raises:
         UserError: the detector does not know a class of the data set.
@@ -149,8 +138,6 @@ def predict(
             found = detect(detector, [sample.image for sample in samples], canvas=samples[0].canvas)
             of_each = _results(found, samples, originals, categories)
             results |= dict(zip(places, of_each, strict=True))
-            if progress:
-                progress(len(samples))
     return [result for place in sorted(results) for result in results[place]]
 
 

@@ -20,15 +20,15 @@ from detdistill.structures import PREDICTIONS
 from detdistill.winograd import as_usual
 
 MEGABYTE = 1e6
+WARM_UP = 3
+"""Passes that are not timed."""
 
 
 def facts(
     detector: Detector,
     image_size: tuple[int, int],
     *,
-    batch_size: int = 1,
     repeats: int = 20,
-    warm_up: int = 3,
 ) -> dict[str, Any]:
     """Parameters, operations, latency and memory of a detector, ready for JSON.
 
@@ -38,33 +38,30 @@ def facts(
     Args:
         detector: on the device that is to be timed.
         image_size: height and width.
-        batch_size: images at a time, for latency and memory.
         repeats: timed passes.
-        warm_up: passes before them that are not timed.
 
     Returns:
         `parameters`; `flops` per image, of the forward pass and of the layers that `detect`
         runs, with `flops_per_multiply_add` 2;
-        `latency_ms` per batch, with `median`, `low` and `high` (10th and 90th percentile);
+        `latency_ms` per image, with `median`, `low` and `high` (10th and 90th percentile);
         `peak_tensor_mb`, the most megabytes of tensors alive at once beside weights and images;
         and what was measured: `image_size`, `batch_size`, `repeats`, `device`, `threads`.
     """
     device = next(detector.parameters()).device
     images = torch.randint(
         256,
-        (batch_size, 3, *image_size),
+        (1, 3, *image_size),
         dtype=torch.uint8,
         generator=torch.Generator().manual_seed(0),
     ).to(device)
-    sizes = torch.tensor([image_size] * batch_size, device=device)
+    sizes = torch.tensor([image_size], device=device)
 
-    def forward_and_detect(batch: int = batch_size) -> object:
-        output = detector(images[:batch], sizes[:batch], PREDICTIONS)
-        return detector.detect(output, sizes[:batch])
+    def forward_and_detect() -> object:
+        return detector.detect(detector(images, sizes, PREDICTIONS), sizes)
 
     with evaluating(detector):
-        flops = _flops(lambda: forward_and_detect(1))
-        latency = _latency(forward_and_detect, device, repeats=repeats, warm_up=warm_up)
+        flops = _flops(forward_and_detect)
+        latency = _latency(forward_and_detect, device, repeats)
         with as_usual():
             memory = peak_tensor_bytes(forward_and_detect, [*_weights(detector), images, sizes])
     return {
@@ -74,7 +71,7 @@ def facts(
         "latency_ms": latency,
         "peak_tensor_mb": round(memory / MEGABYTE, 3),
         "image_size": list(image_size),
-        "batch_size": batch_size,
+        "batch_size": 1,
         "repeats": repeats,
         "device": _name(device),
         "threads": torch.get_num_threads(),
@@ -96,11 +93,9 @@ def _flops(run: Callable[[], object]) -> int:
     return int(counter.get_total_flops())
 
 
-def _latency(
-    run: Callable[[], object], device: torch.device, *, repeats: int, warm_up: int
-) -> dict[str, float]:
+def _latency(run: Callable[[], object], device: torch.device, repeats: int) -> dict[str, float]:
     """Milliseconds of one call: median, 10th and 90th percentile."""
-    for _ in range(warm_up):
+    for _ in range(WARM_UP):
         _milliseconds(run, device)
     times = [_milliseconds(run, device) for _ in range(repeats)]
     tenths = statistics.quantiles(times, n=10, method="inclusive") if repeats > 1 else times

@@ -32,7 +32,6 @@ from detdistill.report.resampling import RESAMPLES
 from detdistill.report.runs import Run, find_runs, is_run, read_run, teacher_places
 
 _HERE = Path(__file__).parent
-TITLE = "Distillation report"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,17 +62,16 @@ class Page:
     """Everything that the template shows, worked out from runs when it is asked for."""
 
     version = __version__
+    title = "Distillation report"
 
     def __init__(
         self,
         runs: Sequence[Run],
-        title: str,
         *,
         resamples: int = RESAMPLES,
         against: Published | None = None,
     ) -> None:
         self.runs = [run for run in runs if not run.is_checkpoint]
-        self.title = title
         self.against = against
         self.comparisons = compare([run for run in runs if run.finished], resamples=resamples)
 
@@ -222,7 +220,6 @@ def build(
     folders: Sequence[Path],
     out: Path,
     *,
-    title: str = TITLE,
     resamples: int = RESAMPLES,
     against: str | None = None,
 ) -> Path:
@@ -231,7 +228,6 @@ def build(
     Args:
         folders: run folders, or folders that hold run folders.
         out: the HTML file, or an existing folder that gets a `report.html`.
-        title: stands small above the headline and in the browser's tab.
         resamples: of the test images, for the intervals over images; 0 for none.
         against: a paper's table whose numbers get a column of their own, as `crosskd:table5`.
 
@@ -240,7 +236,7 @@ def build(
             no such table, or the page cannot be written.
     """
     out = page_at(out)
-    write(read(folders, title=title, resamples=resamples, against=against), out)
+    write(read(folders, resamples=resamples, against=against), out)
     return out
 
 
@@ -252,7 +248,6 @@ def page_at(out: Path) -> Path:
 def read(
     folders: Sequence[Path],
     *,
-    title: str = TITLE,
     resamples: int = RESAMPLES,
     against: str | None = None,
 ) -> Page:
@@ -263,7 +258,7 @@ def read(
     """
     paper = published.read(against) if against else None
     runs = _with_teachers(find_runs(folders))
-    return Page(runs, title, resamples=resamples, against=paper)
+    return Page(runs, resamples=resamples, against=paper)
 
 
 def write(page: Page, out: Path) -> None:

@@ -64,8 +64,8 @@ class Gallery:
     """Colours of boxes and what they mean."""
 
 
-def gallery(runs: Mapping[str, Run], count: int = _COUNT) -> Gallery:
-    """Up to `count` images of the runs' common test data on which they differ most.
+def gallery(runs: Mapping[str, Run]) -> Gallery:
+    """Some images of the runs' common test data on which they differ most.
 
     Pixels come from the data set that the runs name; if it is not there, the page says so.
     """
@@ -76,7 +76,7 @@ def gallery(runs: Mapping[str, Run], count: int = _COUNT) -> Gallery:
     if silent:
         return Gallery(missing=f"No detections.json, or an empty one, for {listed(silent)}.")
     try:
-        rows = tuple(_rows(next(iter(runs.values())), found, count))
+        rows = tuple(_rows(next(iter(runs.values())), found))
     except UserError as error:
         return Gallery(missing=f"The test images cannot be shown: {error}")
     if not rows:
@@ -94,12 +94,12 @@ def _failures(rows: tuple[Row, ...]) -> Gallery:
     )
 
 
-def _rows(run: Run, found: Mapping[str, Sequence[dict[str, Any]]], count: int) -> list[Row]:
+def _rows(run: Run, found: Mapping[str, Sequence[dict[str, Any]]]) -> list[Row]:
     name, split, images = run.test
     dataset = data.tested(name, split, images)
     truth = dataset.ground_truth()
     try:
-        picks = most_different(truth, found, count)
+        picks = most_different(truth, found, _COUNT)
     except ValueError as error:
         raise UserError(f"the detections know classes that {name} does not ({error}).") from error
     return [_row(dataset, truth["images"][pick.position], pick) for pick in picks]

@@ -61,7 +61,7 @@ class Sample:
 
     def points(self) -> str:
         """A fraction in percent points, `55.3` or `55.3 ± 1.1`."""
-        return with_sd(self.mean, self.sd, scale=100)
+        return with_sd(self.mean, self.sd)
 
 
 def sample(values: Sequence[float | None]) -> Sample | None:
@@ -70,22 +70,20 @@ def sample(values: Sequence[float | None]) -> Sample | None:
     return Sample(known) if known else None
 
 
-def with_sd(
-    mean: float, sd: float | None, *, scale: float = 1, digits: int = 1, sign: bool = False
-) -> str:
-    """`55.3`, or `55.3 ± 1.1` where a deviation is known; of a difference also `+55.3`."""
-    text = _signed(mean * scale, digits, plus=sign)
-    return text if sd is None else f"{text} ± {sd * scale:.{digits}f}"
+def with_sd(mean: float, sd: float | None, *, sign: bool = False) -> str:
+    """In percent points: `55.3`, or `55.3 ± 1.1` where a deviation is known; also `+55.3`."""
+    text = _signed(mean * 100, 1, plus=sign)
+    return text if sd is None else f"{text} ± {sd * 100:.1f}"
 
 
 def points(fraction: float) -> str:
     """A fraction in percent points with one decimal: `55.3`."""
-    return _signed(fraction * 100, 1)
+    return with_sd(fraction, None)
 
 
 def gained(fraction: float) -> str:
     """A difference in percent points with its sign: `+1.2`."""
-    return with_sd(fraction, None, scale=100, sign=True)
+    return with_sd(fraction, None, sign=True)
 
 
 def share(fraction: float) -> str:

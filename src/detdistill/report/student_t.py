@@ -10,6 +10,7 @@ from functools import cache
 
 _PLACES = 60
 """Halvings of the range, more than a float has."""
+_CERTAINTY = 0.95
 
 
 def within(t: float, freedom: int) -> float:
@@ -26,12 +27,12 @@ def within(t: float, freedom: int) -> float:
 
 
 @cache
-def bound(freedom: int, probability: float = 0.95) -> float:
-    """The t between whose negative and which a value lies with this probability."""
+def bound(freedom: int) -> float:
+    """The t between whose negative and which a value lies in 95 of 100 cases."""
     low, high = 0.0, 1.0
-    while within(high, freedom) < probability:
+    while within(high, freedom) < _CERTAINTY:
         high *= 2
     for _ in range(_PLACES):
         middle = (low + high) / 2
-        low, high = (low, middle) if within(middle, freedom) > probability else (middle, high)
+        low, high = (low, middle) if within(middle, freedom) > _CERTAINTY else (middle, high)
     return high

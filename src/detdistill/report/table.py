@@ -227,7 +227,7 @@ def _distillation(comparison: Comparison, arm: Arm) -> Iterator[str | None]:
         yield from (None,) * len(_ACCURACY_GROUPS[-1].columns)
         return
     gap = comparison.gap_closed(arm)
-    yield numbers.with_sd(gain.mean, gain.sd, scale=100, sign=True)
+    yield numbers.with_sd(gain.mean, gain.sd, sign=True)
     for interval in (gain.interval, comparison.gain_over_images(arm)):
         yield interval.points() if interval else None
     yield None if gap is None else numbers.share(gap)

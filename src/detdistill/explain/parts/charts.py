@@ -15,6 +15,8 @@ _BAR = 0.4
 """Inches."""
 _GROUP = 0.84
 """Share of a group's width that its bars take."""
+_ACROSS = 4
+"""Panels side by side, at most."""
 
 
 def paints(labels: Sequence[str]) -> dict[str, str]:
@@ -23,9 +25,9 @@ def paints(labels: Sequence[str]) -> dict[str, str]:
     return {TEACHER: colors.GREY} | {label: colors.of(i) for i, label in enumerate(students)}
 
 
-def panels(count: int, *, width: float, height: float, columns: int = 4) -> list[Axes]:
-    """That many equal panels of `width` x `height` inches, at most `columns` side by side."""
-    across = min(count, columns)
+def panels(count: int, *, width: float, height: float) -> list[Axes]:
+    """That many equal panels of `width` x `height` inches, in rows."""
+    across = min(count, _ACROSS)
     rows = -(-count // across)
     drawing = Drawing(figsize=(across * width, rows * height))
     return [drawing.add_subplot(rows, across, number + 1) for number in range(count)]
