@@ -15,6 +15,7 @@ from detdistill.boxes import (
     pairwise_iou,
     to_distances,
 )
+from detdistill.levels import take
 from detdistill.masks import mean_plus_deviation, nearest_priors
 from detdistill.structures import Targets, Truth, local_mean
 
@@ -280,9 +281,9 @@ def _targets(
     """
     batch = len(owner)
     none = truth.boxes.new_zeros((batch, 1, 4))
-    boxes = torch.cat([truth.boxes, none], dim=1).gather(1, owner.unsqueeze(-1).expand(-1, -1, 4))
+    boxes = take(torch.cat([truth.boxes, none], dim=1), owner)
     background = truth.labels.new_full((batch, 1), num_classes)
-    labels = torch.cat([truth.labels, background], dim=1).gather(1, owner)
+    labels = take(torch.cat([truth.labels, background], dim=1), owner)
     return Targets(
         labels=labels.where(positive, num_classes),
         boxes=boxes * positive.unsqueeze(-1),

@@ -20,7 +20,7 @@ from detdistill.boxes import DeltaCoder, area
 from detdistill.detectors import assign
 from detdistill.detectors.region_architecture import RegionArchitecture, Sampling
 from detdistill.detectors.sampling import sample
-from detdistill.levels import Levels, take
+from detdistill.levels import Levels, of_class, take
 from detdistill.losses import delta_error, precise, weighted_mean
 from detdistill.structures import (
     Proposals,
@@ -167,9 +167,8 @@ def region_losses(regions: Regions, world_mean: Callable[[Tensor], Tensor]) -> d
     scores, labels, valid = regions.scores, regions.labels, regions.scores.proposals.valid
     logits = precise(scores.logits)
     entropy = F.cross_entropy(logits.movedim(-1, 1), labels, reduction="none")
-    own = labels.clamp(max=scores.boxes.shape[2] - 1)[..., None, None].expand(-1, -1, 1, 4)
     error = delta_error(
-        scores.boxes.gather(2, own).squeeze(2),
+        of_class(scores.boxes, labels),
         regions.boxes,
         scores.proposals.boxes,
         labels < scores.boxes.shape[2],

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from detdistill.levels import Levels, per_cell, unflatten
+from detdistill.levels import Levels, cells_of
 from detdistill.structures import DensePredictions, Targets
 
 
@@ -36,11 +36,11 @@ def conflicts(apart: Levels, counted: Levels, thresholds: Tensor) -> Tensor:
 @torch.no_grad()
 def counted_cells(said: DensePredictions, targets: Targets) -> Levels:
     """Cells that the labels speak of, which those of the padding are not: (B, H, W) bool."""
-    return unflatten(per_cell(targets.weights > 0, said.logits), said.logits)
+    return cells_of(targets.weights > 0, said.logits)
 
 
 @torch.no_grad()
 def positive_cells(said: DensePredictions, targets: Targets) -> Levels:
     """Cells that are assigned to an object: (B, H, W) bool per level."""
     background = said.flat_logits().shape[-1]
-    return unflatten(per_cell(targets.labels < background, said.logits), said.logits)
+    return cells_of(targets.labels < background, said.logits)

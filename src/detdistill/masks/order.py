@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from detdistill.levels import Levels, unflatten
+from detdistill.levels import Levels, take, unflatten
 from detdistill.masks.suppression import survivors
 
 
@@ -73,7 +73,7 @@ def weak_points(
     if nms != "before":
         candidate = candidate & (torch.arange(lag.shape[1], device=lag.device) < count)
     if nms != "none":
-        ranked = box.gather(1, order.unsqueeze(-1).expand(-1, -1, 4))
+        ranked = take(box, order)
         candidate = survivors(ranked, candidate, nms_iou, count)
     return torch.zeros_like(candidate).scatter(1, order, candidate)
 
@@ -118,7 +118,7 @@ def most_different(
         if jointly:
             values, box = values.flatten().unsqueeze(0), box.flatten(0, 1).unsqueeze(0)
         order = ranking(values)
-        ranked = box.gather(1, order.unsqueeze(-1).expand(-1, -1, 4))
+        ranked = take(box, order)
         everyone = torch.ones_like(values, dtype=torch.bool)
         best = survivors(ranked, everyone, overlap, count)
         return torch.zeros_like(best).scatter(1, order, best).view(shape)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from detdistill import boxes
+from detdistill.levels import of_class, take
 from detdistill.masks.exact import exact, padded, portions, upright
 from detdistill.structures import Truth
 
@@ -51,11 +52,11 @@ def point_quality(
     predicted, corners = exact(predicted), upright(corners)
     seen = valid.unsqueeze(1) if seen is None else seen
     iou, match = _best_object(upright(predicted), corners, seen)
-    object_box = corners.gather(1, match.clamp(min=0).unsqueeze(-1).expand(-1, -1, 4))
+    object_box = take(corners, match.clamp(min=0))
     overlap = boxes.iou(upright(predicted), object_box.unsqueeze(2))  # (B, P, A)
     best = torch.where(match >= 0, overlap.argmax(dim=2), prob.amax(dim=3).argmax(dim=2))
     score = _class_score(exact(prob.amax(dim=2)), labels, valid, match, class_score)
-    return PointQuality(iou, score, _pick(predicted, best.unsqueeze(-1), dim=2), match)
+    return PointQuality(iou, score, of_class(predicted, best), match)
 
 
 def _best_object(predicted: Tensor, corners: Tensor, seen: Tensor) -> tuple[Tensor, Tensor]:
@@ -74,14 +75,6 @@ def _best_object(predicted: Tensor, corners: Tensor, seen: Tensor) -> tuple[Tens
     return best, match
 
 
-def _pick(values: Tensor, index: Tensor, dim: int) -> Tensor:
-    """Entry `index` (B, P, 1) along `dim` of (B, P, X, Y): the others remain."""
-    index = index.unsqueeze(2)
-    shape = list(values.shape)
-    shape[dim] = 1
-    return values.gather(dim, index.expand(shape)).squeeze(dim)
-
-
 def _class_score(
     prob: Tensor, labels: Tensor, valid: Tensor, match: Tensor, rule: ClassScore
 ) -> Tensor:
@@ -98,5 +91,5 @@ def _class_score(
     score = prob.masked_fill(~wanted, -1.0).amax(dim=-1)
     if rule == "present":
         return score
-    label = labels.gather(1, match.clamp(min=0)).clamp(0, classes - 1)
-    return torch.where(match >= 0, prob.gather(-1, label.unsqueeze(-1)).squeeze(-1), score)
+    label = take(labels, match.clamp(min=0)).clamp(0, classes - 1)
+    return torch.where(match >= 0, of_class(prob, label), score)

@@ -12,7 +12,7 @@ from torch import Tensor
 from detdistill.explain.figure import Figure, NotThere, Row
 from detdistill.explain.subject import Subject, View
 from detdistill.levels import Levels
-from detdistill.masks import inside_objects
+from detdistill.masks import cell_centers, inside_objects
 from detdistill.show.maps import Picture, Strip, level_name, sheet
 from detdistill.structures import EVERYTHING, Reads, Spec
 
@@ -117,7 +117,7 @@ def in_words(maps: Sequence[Map]) -> str:
 def share_on_objects(view: View, levels: Levels, strides: Sequence[int]) -> float:
     """Share of a map's sum in cells whose middle lies in an object."""
     inside = [
-        inside_objects(_middles(level, stride), view.batch.truth)[0]
+        inside_objects(cell_centers(level, stride), view.batch.truth)[0]
         for level, stride in zip(levels, strides, strict=True)
     ]
     values = torch.cat([level.flatten() for level in levels])
@@ -168,10 +168,3 @@ def _short(value: Tensor) -> float:
 def _of_one(levels: Levels) -> Levels:
     """(1, H, W) -> (H, W), ready to be drawn."""
     return tuple(level[0].detach().float().cpu() for level in levels)
-
-
-def _middles(level: Tensor, stride: int) -> Tensor:
-    """(H·W, 2) x and y of the middles of a map's cells."""
-    rows, columns = (torch.arange(size, device=level.device) for size in level.shape[-2:])
-    places = torch.stack(torch.meshgrid(columns, rows, indexing="xy"), dim=-1)
-    return (places.flatten(0, 1) + 0.5) * stride
