@@ -1,9 +1,10 @@
 """Knowledge distillation for object detectors: a small one learns from a big one.
 
-Every command is a function of the same name: `detdistill.distill(teacher="runs/teacher",
-method="crosskd+pkd", crosskd={"cut": 1})`; `import`, a word of Python's, is `import_checkpoint`.
-Some verbs are also the name of a folder of code (`detdistill.train.loop`), so those modules can be
-called. Nothing heavy is imported before use.
+Every command except `data` is a function of the same name:
+`detdistill.distill(teacher="runs/teacher", method="crosskd+pkd", crosskd={"cut": 1})`; `import`, a
+word of Python's, is `import_checkpoint`, and `data` is the package of data sets. Some verbs are
+also the name of a folder of code (`detdistill.train.loop`), so those modules can be called. Nothing
+heavy is imported before use.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ VERBS = (
     "recipes",
     "doctor",
 )
-"""The commands, which are also functions of this package."""
+"""The commands that are also functions of this package."""
 
 __all__ = ["VERBS", "__version__"]
 

@@ -24,8 +24,8 @@ together, and what a method refuses is not in its cell. `detdistill methods --ta
 
 ## Why not
 
-What methods say when they refuse a pair, here with their default settings, and below it who says
-so of which students and teachers:
+Why methods with their default settings refuse a pair; below each reason stand the methods that give
+it, and the students and teachers that they give it for:
 
 {reasons}
 """

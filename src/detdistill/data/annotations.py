@@ -177,7 +177,7 @@ def _whole(path: Path, entry: Entry, key: str, least: int = -LARGEST) -> int:
 
 
 def _text(path: Path, entry: Entry, key: str) -> str:
-    """Half a character, which JSON can write but nothing else can, becomes its number."""
+    """A value as text; half a surrogate pair, which only JSON can hold, is spelled out."""
     return str(_get(path, entry, key)).encode(errors="backslashreplace").decode()
 
 

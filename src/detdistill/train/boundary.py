@@ -1,4 +1,7 @@
-"""Where detectors and losses meet: float32 forth, the same layout back, and the way in again.
+"""Where detectors and losses meet.
+
+Outputs reach the losses in float32, gradients come back in the memory layout of the outputs, and
+methods that run part of a head again do so in the precision of the detectors.
 
 A loss may send its gradient back in another memory layout than the tensor has. The sum with other
 gradients then takes either layout, and what follows rounds differently: a method of weight 0 would

@@ -8,9 +8,9 @@ A level without such a counterpart, at factor 2 the student's coarsest, gets the
 are brought to the student's sizes bilinearly.
 
 Predictions are handed over where no map has to be resized for it: those of query detectors always,
-those of one-stage detectors where every stride has its counterpart. Who enters a head again, at
-features or at boxes, or compares backbones is refused: a head at another scale finds an object on
-another level than it would itself.
+those of one-stage detectors where every stride has its counterpart. Methods that run the teacher's
+head again, from features or from boxes, or compare backbones are refused: at another scale, a head
+finds an object on another level than it would by itself.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ class Balanced(Method):
     """Whether the tasks count by how far the student lags in them, or alike."""
 
     def fit(self, student: Spec) -> None:
-        """Learns which label means background."""
+        """Keeps the label of background: the number of classes."""
         self.background = len(student.classes)
 
     @torch.no_grad()
