@@ -111,22 +111,7 @@ def _convert(arguments: Sequence[str]) -> bool:
 
 
 def _show(arguments: Sequence[str]) -> bool:
-    parser = Parser(
-        "data show",
-        purpose="Draws the first pictures of a training with their boxes, as the training sees "
-        "them: resized, changed at random, flipped.",
-        usage="DATA --out FILE [--count COUNT] [--resize SIDES | --letterbox SIDE] [options]",
-    )
-    parser.add_argument("name", help=DATA)
-    parser.add_argument("--out", required=True, help="PNG file")
-    parser.add_argument("--count", type=int, default=4, help="how many pictures")
-    parser.add_argument("--resize", type=tuple[int, int], help="as in a training: [800,1333]")
-    parser.add_argument("--letterbox", type=int, help="as in a training: 640")
-    parser.add_argument("--flip", type=float, default=0.5, help="chance of a horizontal flip")
-    parser.add_argument("--seed", type=int, default=0, help="as in a training")
-    parser.add_class_arguments(Augmentation, "augment")
-    parser.hide_config_options()
-    options = parser.parse_args(list(arguments))
+    options = _show_parser().parse_args(list(arguments))
     count = max(1, options.count)
     experiment = _experiment(options.as_dict())
     from detdistill import data as datasets
@@ -151,6 +136,25 @@ def _show(arguments: Sequence[str]) -> bool:
     replace_file(Path(options.out), lambda file: file.write_bytes(sheet))
     tables.say(options.out)
     return True
+
+
+def _show_parser() -> Parser:
+    parser = Parser(
+        "data show",
+        purpose="Draws the first pictures of a training with their boxes, as the training sees "
+        "them: resized, changed at random, flipped.",
+        usage="DATA --out FILE [--count COUNT] [--resize SIDES | --letterbox SIDE] [options]",
+    )
+    parser.add_argument("name", help=DATA)
+    parser.add_argument("--out", required=True, help="PNG file")
+    parser.add_argument("--count", type=int, default=4, help="how many pictures")
+    parser.add_argument("--resize", type=tuple[int, int], help="as in a training: [800,1333]")
+    parser.add_argument("--letterbox", type=int, help="as in a training: 640")
+    parser.add_argument("--flip", type=float, default=0.5, help="chance of a horizontal flip")
+    parser.add_argument("--seed", type=int, default=0, help="as in a training")
+    parser.add_class_arguments(Augmentation, "augment")
+    parser.hide_config_options()
+    return parser
 
 
 def _experiment(values: dict[str, Any]) -> Experiment:
