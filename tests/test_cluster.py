@@ -80,7 +80,8 @@ def test_a_training_survives_an_interruption_and_the_loss_of_its_worker(
     training = job(tmp_path / "run", steps=250)
     log = tmp_path / "jobs" / "run.log"
 
-    task = machines.launch(grid._words(training, overwrite=False), log)
+    words = grid._command_line(training, grid._write_config(training), overwrite=False)
+    task = machines.launch(words, log)
     wait_for(lambda: progress.read(training.folder).loss is not None)
     task.send_signal(signal.SIGINT)
     task.wait(60)

@@ -32,7 +32,7 @@ SECONDS_TO_SAVE = 60
 
 POLL_SECONDS = 0.2
 
-REVIVALS = 2
+MAX_RESTARTS = 2
 """How often a training that something killed, such as a lack of memory, is started again."""
 
 
@@ -117,7 +117,7 @@ def run(
     with shown as view, _children(overwrite=overwrite) as children:
         while grid.waiting or children:
             grid.start_what_can(children, view)
-            failures = [*filter(None, map(grid.bury, _ended(children))), *grid.give_up_on_waiting()]
+            failures = [*filter(None, map(grid.collect, _ended(children))), *grid.stop_waiting()]
             for failure in failures:
                 on_failure(failure)
             view.update()
@@ -140,7 +140,7 @@ class _Grid:
         self.finished = [job for job in jobs if not overwrite and _is_finished(job)]
         self.trained: list[str] = []
         self.failed: set[str] = set()
-        self.revived: Counter[str] = Counter()
+        self.restarts: Counter[str] = Counter()
         self.elsewhere: set[str] = set()
         """Names of jobs at which the trainings of an earlier call, which was killed, still work."""
         self.workers = workers
@@ -158,19 +158,19 @@ class _Grid:
             if job.name not in at_work:
                 self._start_or_keep(job, children, view)
 
-    def bury(self, child: _Child) -> UserError | None:
+    def collect(self, child: _Child) -> UserError | None:
         """Why a child that has ended failed; one that was killed is put back a few times first."""
         code, name = child.process.poll(), child.job.name
         if not code:
             return None
-        if code < 0 and self.revived[name] < REVIVALS:
-            self.revived[name] += 1
+        if code < 0 and self.restarts[name] < MAX_RESTARTS:
+            self.restarts[name] += 1
             self.waiting.insert(0, child.job)
             return None
         self.failed.add(name)
         return _failure(child.job, code)
 
-    def give_up_on_waiting(self) -> Iterator[UserError]:
+    def stop_waiting(self) -> Iterator[UserError]:
         """Why jobs that wait for one that failed will not be trained."""
         for job in [job for job in self.waiting if self.failed.intersection(job.after)]:
             self.waiting.remove(job)
@@ -185,13 +185,15 @@ class _Grid:
             view.keep(job.name)
             return
         view.begin(job.name)
-        words = _words(job, overwrite=self._is_fresh(job) and not self._is_under_way(job))
-        children.append(_Child(job, self.launch(words, _log(job))))
+        config = _write_config(job)
+        anew = self._is_fresh(job) and not self._is_under_way(job)
+        process = self.launch(_command_line(job, config, overwrite=anew), _log(job))
+        children.append(_Child(job, process))
         self.trained.append(job.name)
 
     def _is_under_way(self, job: Job) -> bool:
         """Whether what is in the folder is what this call began and something killed."""
-        return bool(self.revived[job.name]) and progress.read(job.folder).state == "running"
+        return bool(self.restarts[job.name]) and progress.read(job.folder).state == "running"
 
     def _is_fresh(self, job: Job) -> bool:
         """Whether what is in the folder does not count: by wish, or because of a new teacher."""
@@ -205,10 +207,15 @@ def _startable(waiting: Sequence[Job], children: Collection[_Child], workers: in
     return ready[: workers - len(children)]
 
 
-def _words(job: Job, *, overwrite: bool) -> list[str]:
-    """Writes the experiment down, and says how it is run."""
+def _write_config(job: Job) -> Path:
+    """Writes down what is to be trained; returns the file."""
     config = job.folder.parent / "jobs" / f"{job.folder.name}.yaml"
     experiments.save(job.experiment, config)
+    return config
+
+
+def _command_line(job: Job, config: Path, *, overwrite: bool) -> list[str]:
+    """What follows `detdistill` to train what a file says, anew or from where it stopped."""
     command = "distill" if job.experiment.teacher else "train"
     how = "--overwrite" if overwrite else "--resume"
     return [command, "--config", str(config), "--out", str(job.folder), how]
@@ -239,9 +246,9 @@ def _is_locked(log: Path) -> bool:
 
 def _failure(job: Job, code: int) -> UserError:
     log = _log(job)
-    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no word"]
+    lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines() or ["no output"]
     said = lines[-1].removeprefix("detdistill: error: ")
-    how = f"failed with exit code {code}" if code > 0 else f"was killed {1 + REVIVALS} times"
+    how = f"failed with exit code {code}" if code > 0 else f"was killed {1 + MAX_RESTARTS} times"
     return UserError(f"The training {job.name!r} {how}: {said} All it said is in {log}.")
 
 
