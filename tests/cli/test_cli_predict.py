@@ -211,7 +211,7 @@ def test_a_broken_file_is_reported_and_counted_and_does_not_shift_ids(
     for number in (1, 3):
         picture(tmp_path / "in" / f"{number}.png")
     (tmp_path / "in" / "2.png").write_text("not a picture")
-    words = [talkative, str(tmp_path / "in"), "--out", str(tmp_path / "found"), "--format", "coco"]
+    words = [talkative, str(tmp_path / "in"), "--out", str(tmp_path / "found"), "--formats", "coco"]
     assert main(["predict", *words]) == 0
     said = capsys.readouterr()
     assert "2.png is not a picture" in said.err

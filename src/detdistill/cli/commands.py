@@ -85,7 +85,7 @@ def evaluate(arguments: Arguments) -> None:
 def predict(arguments: Arguments) -> None:
     """Shows how many objects were found in each picture."""
     options = parsers.predict().parse_args(list(arguments)).as_dict()
-    found = verbs.predict(formats=options.pop("format"), **options)
+    found = verbs.predict(**options)
     tables.prediction_table(found["images"], found["detections"])
     for reason in found["skipped"].values():
         tables.warn(f"skipped: {reason}")

@@ -26,8 +26,8 @@ def evaluate() -> Parser:
 
 def predict() -> Parser:
     """Options of `predict`."""
-    usage = "CHECKPOINT PATHS... --out FOLDER [--format FORMATS...] [--data DATA]"
-    return _of(verbs.predict, "predict", usage, formats="format")
+    usage = "CHECKPOINT PATHS... --out FOLDER [--formats FORMATS...] [--data DATA]"
+    return _of(verbs.predict, "predict", usage)
 
 
 def export() -> Parser:
@@ -84,14 +84,13 @@ def recipes() -> Parser:
     return parser
 
 
-def _of(verb: Callable[..., Any], command: str, usage: str, **names: str) -> Parser:
+def _of(verb: Callable[..., Any], command: str, usage: str) -> Parser:
     """What a verb takes by place is written without dashes, what it takes by name is an option.
 
     Args:
         verb: with a docstring that says what it does, and what each argument is.
         command: its name.
         usage: what follows it in the first line of the help text.
-        names: of options that are not called as the argument.
     """
     said = docstring_parser.parse_from_object(verb)
     purpose = " ".join(filter(None, (said.short_description, said.long_description)))
@@ -100,7 +99,7 @@ def _of(verb: Callable[..., Any], command: str, usage: str, **names: str) -> Par
     described = {argument.arg_name: str(argument.description) for argument in said.params}
     for name, parameter in signature(verb).parameters.items():
         parser.add_argument(
-            _written(names.get(name, name), parameter),
+            _written(name, parameter),
             help=" ".join(described[name].split()),
             **_reading(annotations[name]),
             **_default(parameter),

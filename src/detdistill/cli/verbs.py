@@ -78,7 +78,8 @@ def compare(**settings: Any) -> dict[str, Any]:  # noqa: ANN401 - of an experime
         settings: fields of `Experiment` that all trainings share; `methods`, names joined by a plus
             or their settings by a name of the row; `student` and `teacher`, one or several;
             `teacher_steps`, `teacher_lr`, `seeds`; `recipe`, `config`, `out`, `parallel`,
-            `cluster`, `resamples`, `overwrite`; and a method's settings under its name, for all:
+            `cluster`, `resamples`, `against`, `overwrite`; and a method's settings under its name,
+            for all:
             `compare(methods=["pkd", "crosskd+pkd"], teacher="gfl-quick-w32", pkd={"weight": 4})`.
 
     Returns:
