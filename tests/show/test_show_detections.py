@@ -146,11 +146,11 @@ def test_coco_results_become_objects_best_first() -> None:
         {"bbox": [5, 6, 7, 8], "category_id": 3, "score": 0.1},
     ]
 
-    found = Objects.from_coco(notes, category_ids=[3, 7], min_score=0.3)
+    found = Objects.from_coco(notes, category_ids=[3, 7])
 
-    assert found.boxes.tolist() == [[5, 6, 12, 14], [1, 2, 4, 6]]
-    assert found.labels == [0, 1]
-    assert found.scores == [0.9, 0.4]
+    assert found.boxes.tolist() == [[5, 6, 12, 14], [1, 2, 4, 6], [5, 6, 12, 14]]
+    assert found.labels == [0, 1, 0]
+    assert found.scores == [0.9, 0.4, 0.1]
 
 
 def test_coco_annotations_become_objects_without_crowds_and_scores() -> None:
@@ -165,7 +165,19 @@ def test_coco_annotations_become_objects_without_crowds_and_scores() -> None:
     assert truth.scores is None
 
 
-def test_detections_become_objects_without_padding_and_doubtful_finds() -> None:
+def test_objects_below_a_score_are_left_out() -> None:
+    found = objects([1.0, 2, 3, 4], [5.0, 6, 7, 8], labels=[1, 0], scores=[0.9, 0.2])
+
+    for score, count in ((0.2, 2), (0.5, 1), (1.0, 0)):
+        kept = found.at_least(score)
+        assert kept.boxes.tolist() == found.boxes[:count].tolist()
+        assert (kept.labels, kept.scores) == ([1, 0][:count], [0.9, 0.2][:count])
+        assert kept.boxes.shape == (count, 4)
+    truth = objects([1.0, 2, 3, 4], labels=[1])
+    assert truth.at_least(0.5) is truth
+
+
+def test_detections_become_objects_without_padding() -> None:
     found = Detections(
         boxes=torch.arange(24.0).reshape(2, 3, 4),
         scores=torch.tensor([[0.9, 0.8, 0.7], [0.9, 0.2, 0.9]]),
@@ -173,10 +185,10 @@ def test_detections_become_objects_without_padding_and_doubtful_finds() -> None:
         counts=torch.tensor([3, 2]),
     )
 
-    second = Objects.from_detections(found, 1, min_score=0.5)
+    second = Objects.from_detections(found, 1)
 
-    assert second.boxes.tolist() == [[12, 13, 14, 15]]
-    assert second.labels == [1]
+    assert second.boxes.tolist() == [[12, 13, 14, 15], [16, 17, 18, 19]]
+    assert second.labels == [1, 0]
 
 
 def test_panels_stand_side_by_side_above_a_legend() -> None:

@@ -153,7 +153,7 @@ class Results:
 
     def draw(self, found: Prediction) -> None:
         """A copy of the picture with boxes, class names and scores."""
-        shown = _surer(found.objects, self.score)
+        shown = found.objects.at_least(self.score)
         picture = draw(found.image, shown, self.classes, width=found.image.shape[-1])
         place = self.folder / "pictures" / f"{self.stems[found.file]}.png"
         replace_file(place, lambda file: picture.save(file, format="PNG"))
@@ -163,13 +163,6 @@ _OF_PICTURES: Mapping[Format, Callable[[Results, Prediction], None]] = {
     "yolo": Results.write_text,
     "pictures": Results.draw,
 }
-
-
-def _surer(objects: Objects, least: float) -> Objects:
-    """Those with at least this score; they stand best first."""
-    scores = [score for score in objects.scores or [] if score >= least]
-    count = len(scores)
-    return Objects(boxes=objects.boxes[:count], labels=objects.labels[:count], scores=scores)
 
 
 def _rows(

@@ -42,12 +42,9 @@ class Objects:
     """None for the truth."""
 
     @classmethod
-    def from_coco(
-        cls, notes: Iterable[Mapping[str, Any]], category_ids: Sequence[int], min_score: float = 0.0
-    ) -> Self:
+    def from_coco(cls, notes: Iterable[Mapping[str, Any]], category_ids: Sequence[int]) -> Self:
         """From one image's annotations or results in COCO's format; crowd regions are left out."""
-        sure = [note for note in notes if note.get("score", 1.0) >= min_score]
-        real = [note for note in sure if not note.get("iscrowd")]
+        real = [note for note in notes if not note.get("iscrowd")]
         kept = sorted(real, key=lambda note: -note.get("score", 1.0))
         boxes = [note["bbox"] for note in kept]
         corners = from_coco(torch.tensor(boxes, dtype=torch.float32).reshape(-1, 4))
@@ -59,15 +56,25 @@ class Objects:
         )
 
     @classmethod
-    def from_detections(cls, found: Detections, index: int, min_score: float = 0.0) -> Self:
+    def from_detections(cls, found: Detections, index: int) -> Self:
         """What a detector found in image `index` of a batch."""
         count = int(found.counts[index])
-        scores = found.scores[index, :count]
-        kept = scores >= min_score
         return cls(
-            boxes=found.boxes[index, :count][kept].float().cpu(),
-            labels=found.labels[index, :count][kept].tolist(),
-            scores=scores[kept].tolist(),
+            boxes=found.boxes[index, :count].float().cpu(),
+            labels=found.labels[index, :count].tolist(),
+            scores=found.scores[index, :count].tolist(),
+        )
+
+    def at_least(self, score: float) -> Self:
+        """Those whose score is not below this; all of the truth, which has no scores."""
+        if self.scores is None:
+            return self
+        kept = [place for place, own in enumerate(self.scores) if own >= score]
+        return replace(
+            self,
+            boxes=self.boxes[kept],
+            labels=[self.labels[place] for place in kept],
+            scores=[self.scores[place] for place in kept],
         )
 
     def scaled(self, scale: float) -> Self:

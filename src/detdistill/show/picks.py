@@ -75,7 +75,7 @@ def most_different(
             position=position,
             truth=Objects.from_coco(truth[image["id"]], categories),
             finds={
-                name: Objects.from_coco(results[image["id"]], categories, SCORE)
+                name: Objects.from_coco(results[image["id"]], categories).at_least(SCORE)
                 for name, results in found.items()
             },
         )
