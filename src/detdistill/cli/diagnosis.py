@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from detdistill.cli import tables
 from detdistill.doctor import DryRun, Shape, Term
 from detdistill.profiling import Share
+from detdistill.report.numbers import duration
 
 DROWNING = 0.9
 """A method with a larger share of the gradient leaves the labels little say."""
-
-SECONDS_PER_MINUTE = 60
 
 
 def show_environment(found: Mapping[str, str]) -> None:
@@ -63,7 +62,7 @@ def _expectations(run: DryRun) -> dict[str, str]:
         "student's first weights": run.origin,
         **{f"parameters of the {name}": f"{count:,}" for name, count in run.parameters.items()},
         "a step": f"{run.step_ms:.0f} ms on {run.device}",
-        "all steps": f"{_duration(run.seconds)}, evaluation not counted",
+        "all steps": f"{duration(run.seconds)}, evaluation not counted",
         "memory": memory,
     }
 
@@ -93,11 +92,3 @@ def _size(shape: Shape | None) -> str:
 
 def _norm(term: Term) -> str:
     return "does not reach the student" if term.gradient is None else f"{term.gradient:.4g}"
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 2 * SECONDS_PER_MINUTE:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / SECONDS_PER_MINUTE)
-    hours, rest = divmod(minutes, SECONDS_PER_MINUTE)
-    return f"{hours} h {rest} min" if hours else f"{minutes} min"

@@ -131,7 +131,7 @@ def training_line(entry: dict[str, Any], steps: int) -> str:
     parts += [f"{name} {value:.3g}" for name, value in losses.items()]
     parts += [f"lr {entry['lr']:.3g}", f"{entry['step_ms']:.0f} ms/step"]
     left = (steps - entry["step"]) * entry["step_ms"] / 1000
-    return "  ".join([*parts, f"{_duration(left)} left"])
+    return "  ".join([*parts, f"{_clock(left)} left"])
 
 
 def short_line(entry: dict[str, Any]) -> str:
@@ -144,7 +144,8 @@ def short_line(entry: dict[str, Any]) -> str:
     return "  ".join([*parts, f"lr {entry['lr']:.2g}", f"{entry['step_ms']:.0f} ms/step"])
 
 
-def _duration(seconds: float) -> str:
+def _clock(seconds: float) -> str:
+    """`3:05`, or `2:07:00` from an hour on."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
