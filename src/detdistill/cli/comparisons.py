@@ -17,7 +17,7 @@ from detdistill.cli.experiments import (
     refuse_options_of_other_methods,
 )
 from detdistill.cli.parser import Parser, peek
-from detdistill.cli.settings import by_name, layers, own_settings, short
+from detdistill.cli.settings import by_name, layers, own_settings, several, short
 from detdistill.compare import Methods, Pair, Plan, lasting
 from detdistill.errors import UserError
 from detdistill.files import require_writable, write_text
@@ -152,11 +152,7 @@ def _rows(methods: Any) -> Rows:  # noqa: ANN401 - what stands in a YAML file
     """Names joined by a plus, one or a list of them, or their settings by a name of the row."""
     if isinstance(methods, Mapping):
         return {str(name): by_name(own or str(name)) for name, own in methods.items()}
-    return {str(name): by_name(name) for name in _listed(methods or [])}
-
-
-def _listed(value: Any) -> list[Any]:  # noqa: ANN401 - one of anything, or several
-    return list(value) if isinstance(value, (list, tuple)) else [value]
+    return {str(name): by_name(name) for name in several(methods or [])}
 
 
 def _names(rows: Rows) -> list[str]:
@@ -170,7 +166,7 @@ def _request(settings: dict[str, Any]) -> Request:
     if not rows:
         raise UserError("Nothing to compare: name the methods, as --methods pkd crosskd+pkd.")
     rest = {key: value for key, value in settings.items() if key != "methods"}
-    rest |= {key: _listed(rest[key]) for key in _SEVERAL if rest.get(key) is not None}
+    rest |= {key: several(rest[key]) for key in _SEVERAL if rest.get(key) is not None}
     values = _parser(rows).parse_object(rest, defaults=True).as_dict()
     rows = {name: _with_shared(methods, rest) for name, methods in rows.items()}
     _check(values)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,13 +86,19 @@ def method_names(methods: Any) -> list[str]:  # noqa: ANN401 - what a file holds
     Raises:
         UserError: a name is there twice, or missing before or after a plus, or no text.
     """
-    listed = methods if isinstance(methods, (list, tuple)) else [methods]
+    listed = several(methods)
     joined = "+".join(map(str, listed))
     names = [name.strip() for name in joined.split("+")] if joined.strip() else []
     is_text = all(isinstance(name, str) for name in listed)
     if not is_text or not all(names) or len(set(map(short, names))) < len(names):
         raise UserError(f"--method {joined!r}: write different names with a plus, as crosskd+pkd.")
     return names
+
+
+def several(given: Any) -> list[Any]:  # noqa: ANN401 - one of anything, or some of it
+    """The values of a list or another iterable; a text, a mapping or a number is one value."""
+    is_one = isinstance(given, (str, Mapping)) or not isinstance(given, Iterable)
+    return [given] if is_one else list(given)
 
 
 def short(method: str) -> str:

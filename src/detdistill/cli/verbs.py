@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from detdistill.cli.settings import several
 from detdistill.files import require_writable, write_json
 from detdistill.typed import require
 
@@ -183,7 +184,7 @@ def predict(
     require("formats", formats, tuple[Format, ...])
     return predicting.predict(
         checkpoint,
-        _several(paths),
+        [str(path) for path in several(paths)],
         Path(out),
         formats=formats,
         score=score,
@@ -282,7 +283,7 @@ def import_checkpoint(
         Path(checkpoint),
         config=Path(config) if config else None,
         preset=preset,
-        classes=None if classes is None else _several(classes),
+        classes=None if classes is None else several(classes),
         norm_eps=norm_eps,
         partial=partial,
     )
@@ -307,7 +308,7 @@ def report(folders: Sequence[str], *, out: str | None = None, against: str | Non
     """
     from detdistill.report.build import build, page_at
 
-    paths = [Path(folder) for folder in _several(folders)]
+    paths = [Path(folder) for folder in several(folders)]
     page = page_at(Path(out) if out else paths[0])
     require_writable(page)
     return build(paths, page, against=against)
@@ -344,12 +345,12 @@ def explain(
     from detdistill.explain.make import make
 
     made = make(
-        [Path(run) for run in _several(runs)],
-        only=_several(only),
+        [Path(run) for run in several(runs)],
+        only=several(only),
         images=images,
         split=split,
         alone=Path(alone) if alone else None,
-        rivals=[Path(rival) for rival in _several(rivals)],
+        rivals=[Path(rival) for rival in several(rivals)],
         out=Path(out) if out else None,
     )
     return {"folder": str(made.folder), "figures": made.figures, "missing": made.missing}
@@ -404,11 +405,6 @@ def dry_run(request: Request) -> DryRun:
 
     recipe = recipes.find(request.recipe) if request.recipe else None
     return checks.dry_run(request.experiment, recipe, profile=request.profile)
-
-
-def _several(given: str | Path | Sequence[str]) -> Sequence[str]:
-    """One text stands for a list of it, not for its letters."""
-    return [str(given)] if isinstance(given, (str, Path)) else given
 
 
 def _trained(command: str, settings: dict[str, Any]) -> dict[str, Any]:
