@@ -2,7 +2,7 @@
 
 import pytest
 
-from detdistill.classes import listed, match, other_classes
+from detdistill.classes import match, other_classes, shortened
 from detdistill.errors import UserError
 
 
@@ -84,7 +84,7 @@ def test_another_order_is_called_so() -> None:
 
 
 def test_long_lists_are_cut() -> None:
-    assert listed("abcdefghij") == "a, b, c, d, e, f, g, h and 2 more"
+    assert shortened("abcdefghij") == "a, b, c, d, e, f, g, h and 2 more"
 
 
 def test_a_student_hears_what_its_teacher_does_not_know() -> None:

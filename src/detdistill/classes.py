@@ -64,10 +64,10 @@ class ClassMatch:
             f"{len(self.pairs)} of the student's {len(self.mine)} classes are among the teacher's "
             f"{len(self.theirs)}"
         )
-        lines = [f"{words}: {listed(renamed)}" if renamed else words]
+        lines = [f"{words}: {shortened(renamed)}" if renamed else words]
         if self.missing:
             lines.append(
-                f"note: the teacher does not know {listed(self.missing)}: scores and objects of "
+                f"note: the teacher does not know {shortened(self.missing)}: scores and objects of "
                 "these classes are left out of the distillation"
             )
         return lines
@@ -108,12 +108,12 @@ def other_classes(detector: str, found: ClassMatch) -> str:
         found: its classes among the data's.
     """
     sides = (("it does not know", found.missing), ("the data does not have", found.extra))
-    parts = [f"{what} {listed(names)}" for what, names in sides if names]
+    parts = [f"{what} {shortened(names)}" for what, names in sides if names]
     said = "; ".join(parts or ["their order or spelling differs"])
     return f"{detector} was trained on other classes than the data: {said}.{_hint(found)}"
 
 
-def listed(names: Sequence[str]) -> str:
+def shortened(names: Sequence[str]) -> str:
     """`a, b, c`, and how many more there are."""
     rest = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + rest

@@ -29,6 +29,6 @@ def test_a_deviation_needs_two_values() -> None:
 
 
 def test_lists_end_with_and() -> None:
-    assert numbers.listed(["a"]) == "a"
-    assert numbers.listed(["a", "b", "c"]) == "a, b and c"
-    assert numbers.listed([]) == ""
+    assert numbers.joined(["a"]) == "a"
+    assert numbers.joined(["a", "b", "c"]) == "a, b and c"
+    assert numbers.joined([]) == ""

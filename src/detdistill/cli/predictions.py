@@ -12,7 +12,7 @@ from torch import Tensor
 
 from detdistill import data as datasets
 from detdistill.boxes import to_centers, to_coco
-from detdistill.classes import listed, match
+from detdistill.classes import match, shortened
 from detdistill.cli.verbs import Format
 from detdistill.data.folder import PictureFolder
 from detdistill.errors import UserError
@@ -59,7 +59,7 @@ def ids_of(data: str, split: str, files: Sequence[Path], classes: Sequence[str])
     same = match(classes, dataset.classes)
     if same.extra:
         raise UserError(
-            f"{data} has no ids for these classes of the detector: {listed(same.extra)}."
+            f"{data} has no ids for these classes of the detector: {shortened(same.extra)}."
         )
     categories = {their: dataset.category_ids[my] for their, my in same.pairs}
     return Ids(_picture_ids(dataset, files), [categories[label] for label in range(len(classes))])

@@ -186,7 +186,7 @@ def unasked(detector: Detector, dataset: Dataset, class_map: ClassMap | None = N
     extra = classes.match(detector.spec.classes, dataset.classes, class_map).extra
     if not extra:
         return None
-    return f"the data does not have {classes.listed(extra)}: what was found of these is left out"
+    return f"the data does not have {classes.shortened(extra)}: what was found of these is left out"
 
 
 def _categories(detector: Detector, dataset: Dataset, class_map: ClassMap | None) -> dict[int, int]:

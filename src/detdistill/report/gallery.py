@@ -10,7 +10,7 @@ from typing import Any
 from detdistill import data
 from detdistill.errors import UserError
 from detdistill.report.inline import data_uri, webp
-from detdistill.report.numbers import counted, listed
+from detdistill.report.numbers import counted, joined
 from detdistill.report.runs import Run
 from detdistill.show import detections as show
 from detdistill.show.detections import Objects
@@ -74,7 +74,7 @@ def gallery(runs: Mapping[str, Run]) -> Gallery:
     found = {name: run.detections() for name, run in runs.items()}
     silent = [name for name, results in found.items() if not results]
     if silent:
-        return Gallery(missing=f"No detections.json, or an empty one, for {listed(silent)}.")
+        return Gallery(missing=f"No detections.json, or an empty one, for {joined(silent)}.")
     try:
         rows = tuple(_rows(next(iter(runs.values())), found))
     except UserError as error:
@@ -140,4 +140,4 @@ def _verdict(pick: Pick, name: str) -> str:
 def _in_words(objects: Objects, classes: Sequence[str]) -> str:
     """What the boxes say: `2 striped discs and 1 solid ring`, without the plural."""
     counts = Counter(classes[label] for label in objects.labels)
-    return listed([f"{n} {name}" for name, n in counts.most_common()]) or "no boxes"
+    return joined([f"{n} {name}" for name, n in counts.most_common()]) or "no boxes"

@@ -13,7 +13,7 @@ import yaml
 from detdistill import run_files
 from detdistill.files import read_json
 from detdistill.report.arms import Arm, Comparison
-from detdistill.report.numbers import counted, duration, listed, sample
+from detdistill.report.numbers import counted, duration, joined, sample
 from detdistill.report.runs import Run
 
 Terms = list[tuple[str, str]]
@@ -54,7 +54,7 @@ def what_was_run(comparison: Comparison) -> Terms:
     ]
     if comparison.teacher:
         terms.append(("Teacher", _teacher(comparison.teacher)))
-    terms += [("Trainings", listed([arm.label for arm in comparison.students]))]
+    terms += [("Trainings", joined([arm.label for arm in comparison.students]))]
     return [*terms, ("Budget", _budget(comparison)), *_how(first), ("Seeds", _seeds(comparison))]
 
 
@@ -72,7 +72,7 @@ def _budget(comparison: Comparison) -> str:
     batch = counted(int(comparison.students[0].first.experiment.get("batch_size", 0)), "image")
     if len(steps) == 1:
         return f"{counted(next(iter(steps)), 'step')} of {batch}"
-    parts = [f"{counted(n, 'step')} for {listed(labels)}" for n, labels in steps.items()]
+    parts = [f"{counted(n, 'step')} for {joined(labels)}" for n, labels in steps.items()]
     return f"{'; '.join(parts)}; {batch} a step"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from detdistill import methods, recipes
 from detdistill.recipes import Recipe
 from detdistill.report.arms import Arm, Role
-from detdistill.report.numbers import listed
+from detdistill.report.numbers import joined
 from detdistill.report.runs import family_of
 
 Methods = Mapping[str, Mapping[str, Any]]
@@ -42,7 +42,7 @@ class Published:
         """What the column is, and which rows of the table have no counterpart."""
         shown = {row.name for arm in arms for row in self.beside(arm)}
         others = [f"{_named(row)} {_value(row)}" for row in self.rows if row.name not in shown]
-        rest = f" Without a counterpart here: {listed(others)}." if others else ""
+        rest = f" Without a counterpart here: {joined(others)}." if others else ""
         return (
             f"The column {self.name} has numbers that the paper reports for its own detectors, "
             "data and schedules. They were not measured here, and no other number uses them."

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from detdistill.report import sources
 from detdistill.report.arms import Arm, Comparison, difference
-from detdistill.report.numbers import counted, listed, points, share
+from detdistill.report.numbers import counted, joined, points, share
 from detdistill.report.runs import Run
 from detdistill.report.table import setting
 
@@ -136,7 +136,7 @@ def _about_intervals(comparison: Comparison) -> Iterator[str]:
         unsure = [arm.label for arm, interval in intervals if interval and interval.includes_zero]
         if unsure:
             yield (
-                f"{listed(unsure)}: the 95 % interval of the gain over {what} includes zero, so "
+                f"{joined(unsure)}: the 95 % interval of the gain over {what} includes zero, so "
                 "there may be no gain."
             )
 
@@ -145,7 +145,7 @@ def _about_test(comparison: Comparison) -> Iterator[str]:
     runs = [run for arm in comparison.arms for run in arm.runs]
     tests = {run.test for run in runs if run.evaluation}
     if len(tests) > 1:
-        names = listed(sorted(f"{n:,} {split} images of {data}" for data, split, n in tests))
+        names = joined(sorted(f"{n:,} {split} images of {data}" for data, split, n in tests))
         yield f"The rows were not measured on the same images ({names}): do not compare them."
     fewest = min((images for _, _, images in tests), default=0)
     if 0 < fewest < _FEW_IMAGES:
@@ -158,7 +158,7 @@ def _about_controls(comparison: Comparison) -> Iterator[str]:
     if longer and behind:
         yield (
             f"Given the same computing time, the student alone reaches {_ap(longer)} AP, which is "
-            f"no less than with {listed(behind)}: here, longer training does as much as a teacher."
+            f"no less than with {joined(behind)}: here, longer training does as much as a teacher."
         )
     if comparison.distilled and not longer:
         yield (
@@ -183,7 +183,7 @@ def _about_seeds(comparison: Comparison) -> Iterator[str]:
         yield f"With {fewest} seeds a standard deviation is a rough guess."
     doubled = [arm.label for arm in comparison.arms if len(set(arm.seeds)) < len(arm.runs)]
     if doubled:
-        yield f"{listed(doubled)}: a seed occurs twice, so the spread is understated."
+        yield f"{joined(doubled)}: a seed occurs twice, so the spread is understated."
 
 
 def _about_pairing(comparison: Comparison) -> Iterator[str]:
@@ -195,7 +195,7 @@ def _about_pairing(comparison: Comparison) -> Iterator[str]:
     ]
     if unpaired:
         yield (
-            f"{listed(unpaired)}: no seed in common with the student alone, so the gain is not "
+            f"{joined(unpaired)}: no seed in common with the student alone, so the gain is not "
             "paired and has no interval over seeds."
         )
 
@@ -230,7 +230,7 @@ def _about_readings(comparison: Comparison) -> Iterator[str]:
     used = {name for arm in comparison.distilled for name in arm.first.methods}
     if readings := sources.our_readings(sorted(used)):
         yield (
-            f"{listed(readings)}: the authors published no code or not all formulas, so the "
+            f"{joined(readings)}: the authors published no code or not all formulas, so the "
             "numbers are those of our reading, not necessarily of the authors' method."
         )
 
@@ -245,7 +245,7 @@ def _about_runs(runs: Sequence[Run]) -> Iterator[str]:
     if wide:
         yield (
             "The latency of "
-            f"{listed(sorted({run.student for run in wide}))} varied by more than half: the "
+            f"{joined(sorted({run.student for run in wide}))} varied by more than half: the "
             "machine was busy with other work, so read it as a rough figure."
         )
 
