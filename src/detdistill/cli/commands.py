@@ -7,7 +7,7 @@ from pathlib import Path
 
 import yaml
 
-from detdistill.cli import comparisons, experiments, parsers, tables, verbs
+from detdistill.cli import comparisons, experiments, options, tables, verbs
 from detdistill.train.experiment import to_dict
 
 Arguments = Sequence[str]
@@ -25,11 +25,11 @@ Cost: a step in steps of the student alone, the teacher's forward pass included.
 
 def demo(arguments: Arguments) -> None:
     """Trains what is missing and shows the table."""
-    options = parsers.demo().parse_args(list(arguments)).as_dict()
-    summary = verbs.demo(**options)
+    given = options.demo().parse_args(list(arguments)).as_dict()
+    summary = verbs.demo(**given)
     tables.demo_table(summary)
     tables.say(f"\n{ABOUT_THE_DEMO}\n")
-    tables.say(f"The report: {Path(options['out']) / 'report.html'}")
+    tables.say(f"The report: {Path(given['out']) / 'report.html'}")
 
 
 def train(arguments: Arguments) -> None:
@@ -75,7 +75,7 @@ def compare(arguments: Arguments) -> bool:
 
 def evaluate(arguments: Arguments) -> None:
     """Shows COCO's numbers."""
-    found = verbs.evaluate(**parsers.evaluate().parse_args(list(arguments)).as_dict())
+    found = verbs.evaluate(**options.evaluate().parse_args(list(arguments)).as_dict())
     tables.say(f"{found['images']} {found['split']} images of {found['data']}")
     tables.metrics_table(found["metrics"])
     for note in found["notes"]:
@@ -84,13 +84,13 @@ def evaluate(arguments: Arguments) -> None:
 
 def predict(arguments: Arguments) -> None:
     """Shows how many objects were found in each picture."""
-    options = parsers.predict().parse_args(list(arguments)).as_dict()
-    found = verbs.predict(**options)
+    given = options.predict().parse_args(list(arguments)).as_dict()
+    found = verbs.predict(**given)
     tables.prediction_table(found["images"], found["detections"])
     for reason in found["skipped"].values():
         tables.warn(f"skipped: {reason}")
     tables.say(f"\n{len(found['images'])} picture(s), {len(found['skipped'])} skipped")
-    tables.say(f"Detections: {options['out']}")
+    tables.say(f"Detections: {given['out']}")
 
 
 def data(arguments: Arguments) -> bool:
@@ -102,7 +102,7 @@ def data(arguments: Arguments) -> bool:
 
 def export(arguments: Arguments) -> None:
     """Says how far the file is from PyTorch, and how good it is if it is a coarser one."""
-    found = verbs.export(**parsers.export().parse_args(list(arguments)).as_dict())
+    found = verbs.export(**options.export().parse_args(list(arguments)).as_dict())
     if "differences" in found:
         tables.agreement_table(found["differences"])
     if found.get("metrics"):
@@ -112,8 +112,8 @@ def export(arguments: Arguments) -> None:
 
 def import_checkpoint(arguments: Arguments) -> None:
     """Says what became of the tensors."""
-    options = parsers.import_checkpoint().parse_args(list(arguments)).as_dict()
-    found = verbs.import_checkpoint(**options)
+    given = options.import_checkpoint().parse_args(list(arguments)).as_dict()
+    found = verbs.import_checkpoint(**given)
     tables.import_table(found)
     for what in found["left_out"]:
         tables.say(f"left out: {what}")
@@ -124,12 +124,12 @@ def import_checkpoint(arguments: Arguments) -> None:
 
 def report(arguments: Arguments) -> None:
     """Writes the page and says where it lies."""
-    tables.say(str(verbs.report(**parsers.report().parse_args(list(arguments)).as_dict())))
+    tables.say(str(verbs.report(**options.report().parse_args(list(arguments)).as_dict())))
 
 
 def explain(arguments: Arguments) -> None:
     """Says which figures there are now and why others are not."""
-    found = verbs.explain(**parsers.explain().parse_args(list(arguments)).as_dict())
+    found = verbs.explain(**options.explain().parse_args(list(arguments)).as_dict())
     titles = ((entry["name"], entry["title"]) for entry in found["figures"])
     tables.show(("figure", ""), list(titles))
     for name, reason in found["missing"].items():
@@ -139,21 +139,21 @@ def explain(arguments: Arguments) -> None:
 
 def methods(arguments: Arguments) -> None:
     """A table of methods, or all about one, or which fits what."""
-    options = parsers.methods().parse_args(list(arguments))
+    given = options.methods().parse_args(list(arguments))
     from detdistill.cli import fit_table, listings
 
-    if options.table:
+    if given.table:
         fit_table.show()
-    elif options.name:
-        listings.show_method(options.name)
-        fit_table.show_refusals(options.name)
+    elif given.name:
+        listings.show_method(given.name)
+        fit_table.show_refusals(given.name)
     else:
         listings.show_methods()
 
 
 def detectors(arguments: Arguments) -> None:
     """A table of detectors."""
-    parsers.detectors().parse_args(list(arguments))
+    options.detectors().parse_args(list(arguments))
     from detdistill.cli import listings
 
     listings.show_detectors()
@@ -161,7 +161,7 @@ def detectors(arguments: Arguments) -> None:
 
 def recipes(arguments: Arguments) -> None:
     """A table of recipes, or all about one."""
-    name = parsers.recipes().parse_args(list(arguments)).name
+    name = options.recipes().parse_args(list(arguments)).name
     from detdistill.cli import recipe_listing
 
     if name:
