@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from detdistill.compare import lasting
+from detdistill.compare import with_steps
 from detdistill.train.experiment import Experiment, Optimizer
 
 STUDENT_RATE = 8e-3
@@ -44,7 +44,7 @@ class Budget:
             batch_size=self.batch_size,
             optimizer=Optimizer(lr=rate),
         )
-        return lasting(training, steps)
+        return with_steps(training, steps)
 
     def of(self, steps: int) -> Budget:
         """The same with other steps of the students, and the teachers' in proportion."""

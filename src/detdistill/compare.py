@@ -205,7 +205,7 @@ def _measured(named: Path, training: Experiment) -> dict[str, Any] | None:
     }
 
 
-def lasting(training: Experiment, steps: int) -> Experiment:
+def with_steps(training: Experiment, steps: int) -> Experiment:
     """The same training with other steps, a tenth of them for warm-up."""
     usual = replace(training.optimizer, warmup_steps=None)
     optimizer = replace(usual, warmup_steps=usual.warm_up(steps))

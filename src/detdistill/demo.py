@@ -23,7 +23,7 @@ METHODS: dict[str, compare.Methods] = {
 
 def _training(student: str, data: str, *, steps: int, lr: float) -> Experiment:
     training = Experiment(student=student, data=data, optimizer=Optimizer(lr=lr))
-    return compare.lasting(training, steps)
+    return compare.with_steps(training, steps)
 
 
 def _budget(data: str, *, teacher_steps: int, student_steps: int) -> Plan:

@@ -18,7 +18,7 @@ from detdistill.cli.experiments import (
 )
 from detdistill.cli.parser import Parser, peek
 from detdistill.cli.settings import by_name, layers, own_settings, several, short
-from detdistill.compare import Methods, Pair, Plan, lasting
+from detdistill.compare import Methods, Pair, Plan, with_steps
 from detdistill.errors import UserError
 from detdistill.files import require_writable, write_text
 from detdistill.grid import Launch
@@ -227,7 +227,7 @@ def _pairs(values: dict[str, Any]) -> Iterator[Pair]:
     for name, teacher in zip(students, teachers * (len(students) // len(teachers)), strict=True):
         student = experiment_of({**shared, "student": name, "teacher": None})
         if student.optimizer.warmup_steps is None:
-            student = lasting(student, student.steps)
+            student = with_steps(student, student.steps)
         known = is_checkpoint(teacher)
         yield Pair(
             student=student, teacher=teacher if known else _teacher(student, teacher, values)
@@ -238,7 +238,7 @@ def _teacher(student: Experiment, name: str, values: Mapping[str, Any]) -> Exper
     """The training of a teacher: the student's, with steps and learning rate of its own."""
     optimizer = replace(student.optimizer, lr=values["teacher_lr"] or student.optimizer.lr)
     training = replace(without_teacher(student), student=name, optimizer=optimizer)
-    return lasting(training, values["teacher_steps"] or 2 * student.steps)
+    return with_steps(training, values["teacher_steps"] or 2 * student.steps)
 
 
 def _parser(rows: Rows) -> Parser:
