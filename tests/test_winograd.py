@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from detdistill import detectors, evaluate, winograd
 from detdistill.structures import DensePredictions, Reads
-from detdistill.winograd import WinogradConv2d, as_usual, over_levels, quicken
+from detdistill.winograd import WinogradConv2d, ordinary_convolutions, over_levels, quicken
 
 CHANNELS = 16
 
@@ -101,7 +101,7 @@ def test_it_is_left_to_others_what_they_do_better() -> None:
     assert torch.equal(quick(contiguous), plain(contiguous))
     with torch.autocast("cpu", torch.float16):
         assert torch.equal(quick(level), plain(level))
-    with as_usual():
+    with ordinary_convolutions():
         assert torch.equal(quick(level), plain(level))
 
 

@@ -96,7 +96,7 @@ class WinogradConv2d(nn.Conv2d):
             and _precision(maps) in (torch.float64, torch.float32, torch.bfloat16)
             and _precision(maps) == _precision(self.weight)
             and maps.is_contiguous(memory_format=torch.channels_last)
-            and not _as_usual.get()
+            and not _ordinary.get()
         )
 
     def _mean_extent(self, maps: Levels) -> float:
@@ -119,16 +119,16 @@ def over_levels(conv: nn.Module, levels: Levels) -> Levels:
 
 
 @contextmanager
-def as_usual() -> Iterator[None]:
-    """Convolves in the ordinary way inside, such as where operations are counted."""
-    before = _as_usual.set(True)
+def ordinary_convolutions() -> Iterator[None]:
+    """Keeps Winograd's algorithm out of what is inside, such as where operations are counted."""
+    before = _ordinary.set(True)
     try:
         yield
     finally:
-        _as_usual.reset(before)
+        _ordinary.reset(before)
 
 
-_as_usual: ContextVar[bool] = ContextVar("as_usual", default=False)
+_ordinary: ContextVar[bool] = ContextVar("ordinary", default=False)
 
 
 def _precision(numbers: Tensor) -> torch.dtype:

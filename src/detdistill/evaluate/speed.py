@@ -17,7 +17,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from detdistill.evaluate.run import Detector, evaluating
 from detdistill.structures import PREDICTIONS
-from detdistill.winograd import as_usual
+from detdistill.winograd import ordinary_convolutions
 
 MEGABYTE = 1e6
 WARM_UP = 3
@@ -62,7 +62,7 @@ def facts(
     with evaluating(detector):
         flops = _flops(forward_and_detect)
         latency = _latency(forward_and_detect, device, repeats)
-        with as_usual():
+        with ordinary_convolutions():
             memory = peak_tensor_bytes(forward_and_detect, [*_weights(detector), images, sizes])
     return {
         "parameters": sum(parameter.numel() for parameter in detector.parameters()),
@@ -88,7 +88,7 @@ def _weights(detector: Detector) -> list[Tensor]:
 
 def _flops(run: Callable[[], object]) -> int:
     """Operations in convolutions and matrix products, a multiply-add being two."""
-    with as_usual(), FlopCounterMode(display=False) as counter:
+    with ordinary_convolutions(), FlopCounterMode(display=False) as counter:
         run()
     return int(counter.get_total_flops())
 
