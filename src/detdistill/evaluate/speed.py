@@ -32,8 +32,8 @@ def facts(
 ) -> dict[str, Any]:
     """Parameters, operations, latency and memory of a detector, ready for JSON.
 
-    The images are noise, in which a detector finds little: suppressing doubles takes longer where
-    there is much to find. Latency is that of the forward pass and of `detect`, images loaded.
+    The images are noise, in which a detector finds little: non-maximum suppression takes longer
+    where there is much to find. Latency is that of the forward pass and of `detect`, images loaded.
 
     Args:
         detector: on the device that is to be timed.

@@ -328,6 +328,6 @@ def _latency_note(facts: dict[str, Any]) -> str:
     size = "\u00d7".join(map(str, facts.get("image_size", [])))
     of_size = f" of {size} pixels" if size else ""
     return (
-        f"Latency is that of forward pass and suppression of doubles for {images}{of_size}"
+        f"Latency is that of forward pass and non-maximum suppression for {images}{of_size}"
         f"{where}{threads}: median, and 10th to 90th percentile."
     )
