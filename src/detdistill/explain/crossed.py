@@ -35,7 +35,7 @@ def figures(subject: Subject) -> Iterator[Figure]:
             next(iter(views.values())),
             _maps(subject, views, crossing),
             subject.detector(subject.students[0]).spec.strides,
-            family="crossed",
+            group="crossed",
             title="Class scores that the labels ask for and that teacher and students give",
             caption="Where labels and teacher differ, a student that imitates the teacher with its "
             "own scores is pulled two ways. CrossKD lets only the crossed scores, which the "

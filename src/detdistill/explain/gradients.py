@@ -81,7 +81,7 @@ def _figure(
         view,
         maps,
         strides,
-        family=f"gradients-{label}-{place.replace(' ', '-')}",
+        group=f"gradients-{label}-{place.replace(' ', '-')}",
         title=f"Where each loss pulls at the {place} of {label}, and how hard",
         caption="Length of each loss's gradient in every cell, each loss on a scale of its own. "
         f"Share of the pull inside objects: {', '.join(shares)}."

@@ -52,7 +52,7 @@ def _figure(
             for m in _maps(area, {student: found[area] for student, found in areas.items()})
         ],
         subject.specs(label)[0].strides,
-        family=f"maps-{label}",
+        group=f"maps-{label}",
         title=f"Where {label} looks in a picture, level by level",
         caption="Weights of the cells as the method's own losses use them; each row has a scale of "
         "its own. A row for each student means that the weight depends on what the student has "

@@ -36,7 +36,7 @@ def figures(subject: Subject) -> Iterator[Figure]:
             view,
             sums,
             strides,
-            family="score-sums",
+            group="score-sums",
             title="Sum of the class scores in every cell, of every detector",
             caption="Detectors score every class for itself, so the scores of a cell may add up "
             "to anything: to almost nothing on background, to more on objects. A student should "
@@ -48,7 +48,7 @@ def figures(subject: Subject) -> Iterator[Figure]:
             view,
             errors,
             strides,
-            family="score-errors",
+            group="score-errors",
             title="How far each student's class scores are from the teacher's, cell by cell",
             caption="Absolute differences from the teacher's scores, summed over the classes; "
             f"darker is better. {sheets.in_words(errors)}",

@@ -39,7 +39,7 @@ class Picture:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Family:
+class Group:
     """Drawings that are variants of each other, or a single one."""
 
     anchor: str
@@ -64,7 +64,7 @@ class Section:
 
     anchor: str
     heading: str
-    families: tuple[Family, ...]
+    groups: tuple[Group, ...]
 
 
 def sections(runs: Iterable[tuple[str, Run]]) -> list[Section]:
@@ -81,7 +81,7 @@ def sections(runs: Iterable[tuple[str, Run]]) -> list[Section]:
         Section(
             anchor=f"figures-{number}",
             heading=f"Figures of {name}",
-            families=tuple(_families(run, f"figures-{number}")),
+            groups=tuple(_groups(run, f"figures-{number}")),
         )
         for number, (name, run) in enumerate(explained)
     ]
@@ -92,14 +92,14 @@ def are_there(run: Run) -> bool:
     return bool(index(run.folder / run_files.FIGURES))
 
 
-def _families(run: Run, anchor: str) -> Iterator[Family]:
+def _groups(run: Run, anchor: str) -> Iterator[Group]:
     """The figures of a run in the order of the index, those of a group together."""
     folder = run.folder / run_files.FIGURES
-    groups: dict[str, list[Entry]] = {}
+    by_group: dict[str, list[Entry]] = {}
     for entry in index(folder):
-        groups.setdefault(entry["group"] or entry["name"], []).append(entry)
-    for number, (group, entries) in enumerate(groups.items()):
-        yield Family(
+        by_group.setdefault(entry["group"] or entry["name"], []).append(entry)
+    for number, (group, entries) in enumerate(by_group.items()):
+        yield Group(
             anchor=f"{anchor}-{number}",
             title=_shared_title(group, entries),
             pictures=tuple(_picture(folder, entry) for entry in entries),

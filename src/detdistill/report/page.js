@@ -42,10 +42,10 @@ function enlarge(dialog) {
 }
 
 // Variants of a figure behind tabs: arrow keys, Home and End go from one to the next.
-function tabs(family) {
-  family.classList.add("live");
-  const panels = [...family.querySelectorAll(".variant")];
-  const list = make("div", { role: "tablist", "aria-labelledby": family.querySelector("h3").id });
+function tabs(group) {
+  group.classList.add("live");
+  const panels = [...group.querySelectorAll(".variant")];
+  const list = make("div", { role: "tablist", "aria-labelledby": group.querySelector("h3").id });
   list.classList.add("chooser");
   const buttons = panels.map((panel) => {
     const button = make("button", { type: "button", role: "tab", "aria-controls": panel.id });
@@ -107,5 +107,5 @@ function set(element, attributes) {
 
 const dialog = document.querySelector("#enlarged");
 if (dialog) enlarge(dialog);
-document.querySelectorAll(".family[data-kind=tabs]").forEach(tabs);
+document.querySelectorAll(".group[data-kind=tabs]").forEach(tabs);
 document.querySelectorAll(".copyable").forEach(copyable);

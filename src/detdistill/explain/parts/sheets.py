@@ -72,7 +72,7 @@ def figure(
     maps: Sequence[Map],
     strides: Sequence[int],
     *,
-    family: str,
+    group: str,
     title: str,
     caption: str,
     source: str,
@@ -83,21 +83,21 @@ def figure(
         view: the picture.
         maps: from top to bottom.
         strides: pixels per cell of each level.
-        family: the first part of the name, and the group.
+        group: as of every figure, and the first part of the name.
         title: as of every figure.
         caption: as of every figure.
         source: as of every figure.
     """
     strips = _strips(view, maps)
     return Figure(
-        name=f"{slug(family)}-{_id(view)}",
+        name=f"{slug(group)}-{_id(view)}",
         title=title,
         caption=caption,
         source=source,
         alt=f"Maps over picture {_id(view)}, level by level. {in_words(maps)}",
         rows=_rows(view, maps, strides),
         draw=lambda: sheet(strips, strides),
-        group=family,
+        group=group,
         tab=f"picture {_id(view)}",
     )
 
