@@ -11,7 +11,7 @@ from tests.report import made_up
 
 from detdistill import explain
 from detdistill.explain import channels, conflict, roles
-from detdistill.explain.figure import Figure, NotThere
+from detdistill.explain.figure import Figure, FigureUnavailableError
 from detdistill.explain.subject import Subject
 
 Make = Callable[..., Subject]
@@ -76,7 +76,7 @@ def test_what_depends_on_the_student_is_shown_for_each(make: Make) -> None:
 
 
 def test_without_such_methods_there_is_nothing_to_show(make: Make) -> None:
-    with pytest.raises(NotThere, match="gradients"):
+    with pytest.raises(FigureUnavailableError, match="gradients"):
         of("maps", make())
 
 
@@ -178,7 +178,7 @@ def test_losses_of_objects_and_background_are_drawn_apart(make: Make) -> None:
 
 
 def test_methods_with_one_loss_for_all_cells_have_no_such_figure(make: Make) -> None:
-    with pytest.raises(NotThere, match="background"):
+    with pytest.raises(FigureUnavailableError, match="background"):
         of("decoupled", make())
 
 
@@ -194,7 +194,7 @@ def test_query_detectors_have_the_figures_of_their_neck(name: str, make: Make) -
 
 @pytest.mark.parametrize("name", ["scores", "crossed", "conflict"])
 def test_query_detectors_have_no_scores_in_cells(name: str, make: Make) -> None:
-    with pytest.raises(NotThere, match="queries"):
+    with pytest.raises(FigureUnavailableError, match="queries"):
         of(name, make("deformable_detr"))
 
 

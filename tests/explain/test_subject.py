@@ -16,7 +16,7 @@ from detdistill.data.folder import PictureFolder
 from detdistill.data.scenes import CLASSES
 from detdistill.errors import UserError
 from detdistill.explain import approach, roles, scores
-from detdistill.explain.figure import NotThere
+from detdistill.explain.figure import FigureUnavailableError
 from detdistill.explain.subject import Subject
 from detdistill.files import read_json
 from detdistill.interop import checkpoint
@@ -71,9 +71,9 @@ def test_detections_on_another_split_are_made(runs: Runs, monkeypatch: pytest.Mo
 def test_parts_that_nobody_plays_are_not_there(runs: Runs) -> None:
     only = Subject(roles.assign([runs.alone]))
     for part in ("teacher", "distilled"):
-        with pytest.raises(NotThere, match="trained without"):
+        with pytest.raises(FigureUnavailableError, match="trained without"):
             getattr(only, part)
-    with pytest.raises(NotThere, match="--alone"):
+    with pytest.raises(FigureUnavailableError, match="--alone"):
         _ = Subject(roles.assign([runs.distilled])).alone
 
 
@@ -83,7 +83,7 @@ def test_the_layers_of_methods_are_those_that_the_training_left(runs: Runs, tmp_
     made_up.write(run / "experiment.yaml", yaml.safe_dump({**content, "methods": {"mgd": {}}}))
     subject = Subject(roles.assign([run]))
     fresh = subject.train_step("mgd").state_dict()
-    with pytest.raises(NotThere, match=r"there is no .*last"):
+    with pytest.raises(FigureUnavailableError, match=r"there is no .*last"):
         subject.methods("mgd")
     learned = {name: value + 1 for name, value in fresh.items() if name.startswith("methods.")}
     assert learned
@@ -133,9 +133,9 @@ def test_a_teacher_of_other_classes_has_no_detections_and_no_course(
 ) -> None:
     run = with_a_teacher_of([*CLASSES[:2], "other"], runs, tmp_path)
     subject = Subject(roles.assign([run]), images=1)
-    with pytest.raises(NotThere, match=r"teacher cannot be asked.*does not know"):
+    with pytest.raises(FigureUnavailableError, match=r"teacher cannot be asked.*does not know"):
         subject.detections("teacher")
-    with pytest.raises(NotThere, match="class by class"):
+    with pytest.raises(FigureUnavailableError, match="class by class"):
         list(approach.figures(subject))
 
 
@@ -147,9 +147,9 @@ def test_a_view_has_the_teacher_at_its_own_scale(runs: Runs, tmp_path: Path) -> 
     assert [level.shape[-2:] for level in step.teacher.neck] == sizes
     seen = next(Subject(roles.assign([runs.distilled]), images=1).views("crosskd+pkd")).step
     assert not torch.equal(step.teacher.neck[0], seen.teacher.neck[0])
-    with pytest.raises(NotThere, match="another scale"):
+    with pytest.raises(FigureUnavailableError, match="another scale"):
         list(approach.figures(subject))
-    with pytest.raises(NotThere, match="2 times as large"):
+    with pytest.raises(FigureUnavailableError, match="2 times as large"):
         list(scores.figures(subject))
 
 

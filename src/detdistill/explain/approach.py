@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from detdistill.detectors import Detector
 from detdistill.device import best_device
-from detdistill.explain.figure import Figure, NotThere
+from detdistill.explain.figure import Figure, FigureUnavailableError
 from detdistill.explain.parts import charts
 from detdistill.explain.subject import Subject
 from detdistill.interop import checkpoint
@@ -44,7 +44,7 @@ def figures(subject: Subject) -> Iterator[Figure]:
     folders = {label: RunFolder(subject.parts[label].checkpoint) for label in subject.students}
     kept = {label: folder.snapshots() for label, folder in folders.items() if folder.snapshots()}
     if not kept:
-        raise NotThere(
+        raise FigureUnavailableError(
             "No student was kept while it learned: train with --keep_every STEPS to see its course."
         )
     teacher = subject.detector(subject.teacher)
@@ -60,14 +60,24 @@ def figures(subject: Subject) -> Iterator[Figure]:
 
 
 def _check(subject: Subject, students: Sequence[str]) -> None:
-    """Raises `NotThere` where the teacher's scores are not of the students' priors or classes."""
+    """Refuses a teacher whose scores are not of the students' priors or classes.
+
+    Raises:
+        FigureUnavailableError: they are not.
+    """
     specs = [subject.detector(label).spec for label in (subject.teacher, *students)]
     if {spec.family for spec in specs} != {"dense"}:
-        raise NotThere("Scores are compared prior by prior, which only dense detectors have.")
+        raise FigureUnavailableError(
+            "Scores are compared prior by prior, which only dense detectors have."
+        )
     if len({spec.classes for spec in specs}) > 1:
-        raise NotThere("Scores are compared class by class, but the teacher knows other classes.")
+        raise FigureUnavailableError(
+            "Scores are compared class by class, but the teacher knows other classes."
+        )
     if any(subject.train_step(label).scale for label in students):
-        raise NotThere("The teacher saw the pictures at another scale, so its priors are others.")
+        raise FigureUnavailableError(
+            "The teacher saw the pictures at another scale, so its priors are others."
+        )
 
 
 def _course(
@@ -96,7 +106,9 @@ def _distances(student: Detector, batches: Sequence[Batch], taught: Sequence[Ten
         output = student(batch.images, batch.truth.sizes)
         ours = output.dense.flat_logits().float().sigmoid()
         if ours.shape != theirs.shape:
-            raise NotThere("Teacher and student have other priors, so no scores to compare.")
+            raise FigureUnavailableError(
+                "Teacher and student have other priors, so no scores to compare."
+            )
         _, targets = student.criterion(output, batch.truth)
         positive = (targets.labels < ours.shape[-1]) & (targets.weights > 0)
         wanted = F.one_hot(targets.labels[positive], ours.shape[-1])

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure as Drawing
 from torch import Tensor
 
 from detdistill.evaluate.channels import summed_distances
-from detdistill.explain.figure import Figure, NotThere, Row
+from detdistill.explain.figure import Figure, FigureUnavailableError, Row
 from detdistill.explain.parts import charts
 from detdistill.explain.subject import Subject, View
 from detdistill.masks import object_cells
@@ -43,7 +43,7 @@ def _common(subject: Subject) -> Spec:
     """The student's facts, if its neck can be compared with the teacher's."""
     teacher, student = (subject.detector(n).spec for n in (subject.teacher, subject.students[0]))
     if (teacher.channels, teacher.strides) != (student.channels, student.strides):
-        raise NotThere(
+        raise FigureUnavailableError(
             f"The teacher's neck has {teacher.channels} channels at strides {teacher.strides}, the "
             f"student's {student.channels} at {student.strides}: they cannot be compared one by "
             "one."

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from matplotlib.figure import Figure as Drawing
 
-from detdistill.explain.figure import Figure, NotThere, Row
+from detdistill.explain.figure import Figure, FigureUnavailableError, Row
 from detdistill.explain.parts.sheets import slug
 from detdistill.explain.subject import Subject
 from detdistill.report.runs import Run
@@ -39,7 +39,7 @@ def figures(subject: Subject) -> Iterator[Figure]:
         if all(_points(run, f"{method}/{term}") for term in pair)
     ]
     if not pairs:
-        raise NotThere(
+        raise FigureUnavailableError(
             "No method of these runs has a loss for objects and one for background, such as DeFeat."
         )
     for label, run, method, pair in pairs:

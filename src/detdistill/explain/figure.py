@@ -41,7 +41,7 @@ STYLE: dict[Any, Any] = {
 """How every figure is drawn: on white, for the screen and for print."""
 
 
-class NotThere(Exception):  # noqa: N818 - an outcome, not an error
+class FigureUnavailableError(Exception):
     """This run cannot have the figure; the message says why, as a sentence."""
 
 

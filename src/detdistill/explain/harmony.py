@@ -14,7 +14,7 @@ from torch import Tensor
 
 from detdistill import masks
 from detdistill.evaluate.alignment import Overlaps, correlation, overlaps
-from detdistill.explain.figure import Figure, NotThere
+from detdistill.explain.figure import Figure, FigureUnavailableError
 from detdistill.explain.parts import charts
 from detdistill.explain.subject import Subject
 from detdistill.masks import ObjectQuality
@@ -142,7 +142,7 @@ def _on_objects(found: Overlaps) -> tuple[Tensor, Tensor]:
     """Scores and overlaps of detections of objects."""
     chosen = found.iou >= ON_AN_OBJECT
     if not chosen.any():
-        raise NotThere("A detector finds no object at all.")
+        raise FigureUnavailableError("A detector finds no object at all.")
     return found.score[chosen], found.iou[chosen]
 
 

@@ -10,7 +10,7 @@ from detdistill import explain, run_files
 from detdistill.errors import UserError
 from detdistill.explain import folder as folders
 from detdistill.explain import roles
-from detdistill.explain.figure import NotThere
+from detdistill.explain.figure import FigureUnavailableError
 from detdistill.explain.subject import Subject
 from detdistill.files import require_writable
 from detdistill.report.index import INDEX, Entry, index
@@ -65,7 +65,7 @@ def make(
         try:
             for figure in figures(subject):
                 made[name].append(folders.write(figure, folder, asked=name))
-        except NotThere as reason:
+        except FigureUnavailableError as reason:
             missing[name] = str(reason)
         folders.update_index(folder, name, made[name])
     entries = [entry for of_name in made.values() for entry in of_name]

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import torch
 
-from detdistill.explain.figure import Figure, NotThere
+from detdistill.explain.figure import Figure, FigureUnavailableError
 from detdistill.explain.parts import sheets
 from detdistill.explain.parts.sheets import Map
 from detdistill.explain.subject import Subject, View
@@ -23,7 +23,7 @@ def figures(subject: Subject) -> Iterator[Figure]:
     """A sheet per distilled student and picture."""
     looking = {label: _looking(subject, label) for label in subject.distilled}
     if not any(looking.values()):
-        raise NotThere(
+        raise FigureUnavailableError(
             "No method of these runs gives cells a weight of their own; `gradients` shows where "
             "its losses pull."
         )

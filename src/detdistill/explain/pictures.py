@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from matplotlib.figure import Figure as Drawing
 from PIL import Image
 
-from detdistill.explain.figure import Figure, NotThere, Row
+from detdistill.explain.figure import Figure, FigureUnavailableError, Row
 from detdistill.explain.subject import Subject
 from detdistill.show import detections as show
 from detdistill.show.picks import SCORE, Pick
@@ -32,7 +32,7 @@ def figures(subject: Subject) -> Iterator[Figure]:
     """One sheet: a row per picture, the truth and then every detector."""
     picks = subject.picks
     if not picks:
-        raise NotThere("The detectors make the same of every picture.")
+        raise FigureUnavailableError("The detectors make the same of every picture.")
     title, rule = _WORDS if len(subject.labels) > 1 else _WORDS_OF_ONE
     yield Figure(
         name="pictures",

@@ -18,7 +18,7 @@ from detdistill.detectors import Detector
 from detdistill.device import best_device
 from detdistill.errors import UserError
 from detdistill.evaluate import predict
-from detdistill.explain.figure import NotThere
+from detdistill.explain.figure import FigureUnavailableError
 from detdistill.explain.roles import ALONE, TEACHER, Cast, Part
 from detdistill.interop import checkpoint as checkpoints
 from detdistill.methods import Method
@@ -80,10 +80,10 @@ class Subject:
         """The teacher's label.
 
         Raises:
-            NotThere: there is no teacher.
+            FigureUnavailableError: there is no teacher.
         """
         if TEACHER not in self.parts:
-            raise NotThere(self._no_teacher)
+            raise FigureUnavailableError(self._no_teacher)
         return TEACHER
 
     @property
@@ -91,10 +91,12 @@ class Subject:
         """The label of the student alone.
 
         Raises:
-            NotThere: no run is the student alone.
+            FigureUnavailableError: no run is the student alone.
         """
         if ALONE not in self.parts:
-            raise NotThere("No run of the student alone was named: add it, or use --alone.")
+            raise FigureUnavailableError(
+                "No run of the student alone was named: add it, or use --alone."
+            )
         return ALONE
 
     @property
@@ -102,11 +104,11 @@ class Subject:
         """The labels of the distilled students.
 
         Raises:
-            NotThere: there are none.
+            FigureUnavailableError: there are none.
         """
         found = tuple(label for label in self.parts if label not in {TEACHER, ALONE})
         if not found:
-            raise NotThere(f"{self.run.folder} was trained without methods.")
+            raise FigureUnavailableError(f"{self.run.folder} was trained without methods.")
         return found
 
     @property
@@ -146,7 +148,7 @@ class Subject:
         """The pictures to be shown: those on which the detectors differ most.
 
         Raises:
-            NotThere: a detector cannot be asked about the data.
+            FigureUnavailableError: a detector cannot be asked about the data.
             UserError: the detections of a run know classes that the data does not.
         """
         found = {label: self.detections(label) for label in self.parts}
@@ -163,7 +165,7 @@ class Subject:
         """Places of the pictures to be shown; the first ones where the detectors do not differ."""
         try:
             positions = [pick.position for pick in self.picks]
-        except NotThere:
+        except FigureUnavailableError:
             positions = []
         return positions or list(self.first(self._images))
 
@@ -171,7 +173,7 @@ class Subject:
         """The methods of a distilled student by name, with the layers they trained.
 
         Raises:
-            NotThere: there is no teacher, or what the methods learned is gone.
+            FigureUnavailableError: there is no teacher, or what the methods learned is gone.
         """
         return dict(self.training(label).methods.items())  # type: ignore[arg-type]
 
@@ -179,7 +181,7 @@ class Subject:
         """What these methods read.
 
         Raises:
-            NotThere: there is no teacher.
+            FigureUnavailableError: there is no teacher.
         """
         return self.train_step(label).reads
 
@@ -187,7 +189,7 @@ class Subject:
         """What is known of the teacher and a student, as methods see them.
 
         Raises:
-            NotThere: there is no teacher.
+            FigureUnavailableError: there is no teacher.
         """
         step = self.train_step(student)
         return step.seen(self.detector(self.teacher).spec, self.detector(student).spec)
@@ -203,7 +205,7 @@ class Subject:
             positions: places of the pictures; those that are shown if None.
 
         Raises:
-            NotThere: there is no teacher.
+            FigureUnavailableError: there is no teacher.
         """
         for position in self.shown if positions is None else positions:
             yield self._view(student, position, reads | EVERYTHING)
@@ -245,7 +247,7 @@ class Subject:
         try:
             return predict(detector, dataset)
         except UserError as refusal:
-            raise NotThere(f"The {label} cannot be asked. {refusal}") from refusal
+            raise FigureUnavailableError(f"The {label} cannot be asked. {refusal}") from refusal
 
     def _train_step(self, label: str) -> TrainStep:
         """Built as for the training; for the student alone as for that of the explained run."""
@@ -268,7 +270,7 @@ class Subject:
             return step
         state = checkpoint.load(folder.last)
         if state is None:
-            raise NotThere(
+            raise FigureUnavailableError(
                 f"What the methods of {folder.path} learned is gone: there is no {folder.last}."
             )
         step.methods.load_state_dict(_within(state["trainer"]["step"], "methods."))

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure as Drawing
 from detdistill.errors import UserError
 from detdistill.evaluate import coco
 from detdistill.evaluate.coco import TIDE_KINDS, Tide
-from detdistill.explain.figure import Figure, NotThere
+from detdistill.explain.figure import Figure, FigureUnavailableError
 from detdistill.explain.parts import charts
 from detdistill.explain.subject import Subject
 
@@ -61,7 +61,7 @@ def _tide(subject: Subject, label: str) -> Tide:
     try:
         return coco.tide(subject.truth, subject.detections(label))
     except UserError as refusal:
-        raise NotThere(str(refusal)) from refusal
+        raise FigureUnavailableError(str(refusal)) from refusal
 
 
 def _in_words(label: str, made: Tide) -> str:

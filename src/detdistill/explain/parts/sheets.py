@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from detdistill.explain.figure import Figure, NotThere, Row
+from detdistill.explain.figure import Figure, FigureUnavailableError, Row
 from detdistill.explain.subject import Subject, View
 from detdistill.levels import Levels
 from detdistill.masks import cell_centers, inside_objects
@@ -31,17 +31,19 @@ class Map:
 
 
 def needs_cells(subject: Subject) -> None:
-    """Raises `NotThere` where teacher and students do not speak of the same cells."""
+    """Raises `FigureUnavailableError` where teacher and students do not speak of the same cells."""
     student = subject.students[0]
     scale = subject.train_step(student).scale
     if scale and not scale.has_predictions:
-        raise NotThere(
+        raise FigureUnavailableError(
             f"The teacher saw the pictures {scale.factor:g} times as large as the student, so its "
             "cells are others."
         )
     reason = apart(*subject.specs(student))
     if reason:
-        raise NotThere(f"The teacher's cells cannot be compared with the student's. {reason}")
+        raise FigureUnavailableError(
+            f"The teacher's cells cannot be compared with the student's. {reason}"
+        )
 
 
 def apart(teacher: Spec, student: Spec) -> str:
