@@ -316,6 +316,16 @@ def test_what_is_to_know_of_the_data_is_said_at_the_start(
     assert "note: test data: the data set has no such part; val stands in" in said
 
 
+@pytest.mark.parametrize(("warmup", "rises"), [(None, False), (1, False), (10**4, True)])
+def test_a_warm_up_that_does_not_end_is_noted(
+    plain: Experiment, tmp_path: Path, warmup: int | None, rises: bool
+) -> None:
+    optimizer = replace(plain.optimizer, warmup_steps=warmup)
+    long = replace(plain, optimizer=optimizer)
+    lines = announcement(long, loop.build(long), start_engine(), tmp_path)
+    assert any("rises to the end" in line for line in lines) is rises
+
+
 def test_evaluation_takes_no_more_images_at_a_time_than_a_step(
     plain: Experiment, teacher: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -27,6 +27,7 @@ def announcement(
         f"student {experiment.student}: {size}, {assembly.origin}",
         *_teaching(experiment, assembly),
         f"{budget}, {_optimizer(experiment)}",
+        *_endless_warm_up(experiment),
         f"run folder {folder}",
     ]
 
@@ -93,6 +94,15 @@ def _optimizer(experiment: Experiment) -> str:
         f"{settings.name} lr {settings.lr:g}, {settings.schedule} after {warmup} "
         f"warm-up steps, decay {settings.weight_decay:g}, clip {settings.clip}{average}"
     )
+
+
+def _endless_warm_up(experiment: Experiment) -> list[str]:
+    warmup, steps = experiment.optimizer.warm_up(experiment.steps), experiment.steps
+    if warmup < steps:
+        return []
+    return [
+        f"note: the learning rate rises to the end: optimizer.warmup_steps is {warmup} of {steps}"
+    ]
 
 
 def _size(parameters: int) -> str:
