@@ -17,8 +17,8 @@ from torch.nn import functional as F
 
 from detdistill.losses import precise
 
-AT_ONCE = 2048
-"""Rows of logits that a CPU deals with at a time, so that they stay in its cache."""
+AT_ONCE = 2**17
+"""Numbers that a CPU deals with at a time, so that they stay in its cache."""
 
 
 def soft_focal_loss(logits: Tensor, target: Tensor, beta: float) -> Tensor:
@@ -98,14 +98,12 @@ class _SoftFocalLoss(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, logits: Tensor, target: Tensor, beta: float) -> Tensor:  # noqa: ANN401
-        p = logits.sigmoid()
-        entropy = F.softplus(logits).addcmul_(target, logits, value=-1)
-        distance = p - target
-        factor = distance.abs().pow_(beta)
-        loss = factor * entropy
-        if ctx.needs_input_grad[0]:
-            slope = _sigmoid_slope(_slope_of_power(distance, beta).mul_(entropy), p)
-            ctx.save_for_backward(slope.addcmul_(factor, distance))
+        logits, target = logits.contiguous(), target.contiguous()
+        loss, slope = torch.empty_like(logits), torch.empty_like(logits)
+        flat = (x.view(-1).split(_at_once(x, 1)) for x in (logits, target, loss, slope))
+        for said, wanted, losses, slopes in zip(*flat, strict=True):
+            _fill_soft(said, wanted, beta, losses, slopes)
+        ctx.save_for_backward(slope)
         return loss
 
     @staticmethod
@@ -133,8 +131,7 @@ class _AbsenceFocalLoss(torch.autograd.Function):
         own = logits.gather(-1, label)
         others = logits.scatter(-1, label, own.masked_fill(is_object, -torch.inf))
         rows = others.view(-1, others.shape[-1])
-        by_cache = rows.is_cpu and not torch.compiler.is_compiling()
-        parts = rows.split(AT_ONCE if by_cache else max(len(rows), 1))
+        parts = rows.split(_at_once(rows, rows.shape[1]))
         loss = torch.cat([_absence(part, gamma) for part in parts]).view(others.shape[:-1])
         ctx.save_for_backward(others, label)
         return loss, own.squeeze(-1)
@@ -149,6 +146,23 @@ class _AbsenceFocalLoss(torch.autograd.Function):
         slope, label = ctx.saved_tensors
         of_others = slope * gradient.unsqueeze(-1)
         return of_others.scatter_add_(-1, label, of_own.unsqueeze(-1)), None, None, None
+
+
+def _at_once(numbers: Tensor, width: int) -> int:
+    """How many rows of this width are dealt with at a time: all of them elsewhere than on a CPU."""
+    by_cache = numbers.is_cpu and not torch.compiler.is_compiling()
+    return max(1, (AT_ONCE if by_cache else numbers.numel()) // max(width, 1))
+
+
+def _fill_soft(logits: Tensor, target: Tensor, beta: float, loss: Tensor, slope: Tensor) -> None:
+    """Writes the soft focal loss of each logit, and its slope."""
+    p = logits.sigmoid()
+    entropy = F.softplus(logits).addcmul_(target, logits, value=-1)
+    distance = p - target
+    factor = distance.abs().pow_(beta)
+    torch.mul(factor, entropy, out=loss)
+    inner = _sigmoid_slope(_slope_of_power(distance, beta).mul_(entropy), p)
+    torch.addcmul(inner, factor, distance, out=slope)
 
 
 def _absence(logits: Tensor, gamma: float) -> Tensor:

@@ -99,7 +99,7 @@ class FRS(Method):
         lost = F.binary_cross_entropy(said, wanted, reduction="none")
         if self.entropy:
             return lost
-        return lost - F.binary_cross_entropy(wanted, wanted, reduction="none")
+        return lost - losses.soft_bce(teacher, wanted)
 
     def _over(self, cells: Tensor, loss: Tensor, step: Step) -> Tensor:
         """(B, H, W) and (B, C, H, W) -> (): the sum over the channels, the mean over the cells."""
