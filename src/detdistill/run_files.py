@@ -1,4 +1,4 @@
-"""What the files of a run are called, by all that write or read them."""
+"""What all that write or read runs agree on: names of files, and settings that decide nothing."""
 
 from __future__ import annotations
 

@@ -127,14 +127,16 @@ class FGD(Method):
         0 on a level that is left out.
         """
         neck = map(losses.precise, step.teacher.neck)
-        seen = [attention(maps, self.sharpness).cells for maps in neck]
         shares = [self.shares(i, step) for i in range(len(self.strides))]
-        maps = zip(
-            ("attention", "objects", "background"), (seen, *zip(*shares, strict=True)), strict=True
-        )
+        found = {
+            "attention": [attention(maps, self.sharpness).cells for maps in neck],
+            "objects": [objects for objects, _ in shares],
+            "background": [background for _, background in shares],
+        }
+        count = len(self.adapters)
         return {
-            name: tuple(level * (i < len(self.adapters)) for i, level in enumerate(levels))
-            for name, levels in maps
+            name: tuple(level * (i < count) for i, level in enumerate(levels))
+            for name, levels in found.items()
         }
 
     def shares(self, i: int, step: Step) -> tuple[Tensor, Tensor]:

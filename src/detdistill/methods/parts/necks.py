@@ -18,9 +18,8 @@ def adapted(layers: nn.ModuleList, step: Step) -> list[tuple[Tensor, Tensor]]:
     Levels without an adapter, the coarsest, are left out.
     """
     necks = (neck[: len(layers)] for neck in (step.student.neck, step.teacher.neck))
-    return [
-        (adapt(student), teacher) for adapt, student, teacher in zip(layers, *necks, strict=True)
-    ]
+    levels = zip(layers, *necks, strict=True)
+    return [(adapt(student), teacher) for adapt, student, teacher in levels]
 
 
 def convolved_levels(student: Spec) -> int:
